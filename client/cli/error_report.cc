@@ -1,0 +1,96 @@
+#include "client/cli/error_report.h"
+
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/durations.h"
+#include "client/cli/exit_codes.h"
+#include "client/cli/table.h"
+#include "client/cpp/error_details.h"
+
+namespace sessionbroker::cli {
+namespace {
+
+constexpr std::pair<const char*, const char*> kAdvice[] = {
+    {"CAPACITY_EXHAUSTED",
+     "wait longer with --wait, end a session, or raise the limit: brokerctl namespace set NAME "
+     "--max-sessions N"},
+    {"OWNER_CAPACITY_EXHAUSTED",
+     "wait longer with --wait, end a session of this owner, or raise the limit: brokerctl "
+     "namespace "
+     "set NAME --max-sessions-per-owner N"},
+    {"QUEUE_FULL", "try again later"},
+    {"NAMESPACE_LIMIT", "use a namespace that exists: brokerctl namespace list"},
+    {"WAIT_TIMEOUT", "wait longer with --wait, or see who holds it: brokerctl get KEY"},
+    {"INIT_FAILED", "its initializer could not build it; try again once the cause is gone"},
+    {"PIN_CONFLICT", "wait for the other holder with --wait"},
+    {"INIT_IN_PROGRESS", "wait for its initializer with --wait"},
+    {"SESSION_ENDED", "acquire again for a new generation"},
+    {"SUPERSEDED", "another call with this --request-id took its place"},
+    {"DRAINING", "the broker takes no new work; ask its operator"},
+    {"SHUTTING_DOWN", "try again when the broker is back"},
+    {"SESSION_NOT_FOUND", "see what there is: brokerctl list"},
+    {"NAMESPACE_NOT_FOUND", "see what there is: brokerctl namespace list"},
+    {"LEASE_LOST", "acquire again; whatever was built under it must be torn down"},
+    {"NOT_INITIALIZER", "only the lease that was told to initialize can activate"},
+    {"GENERATION_MISMATCH", "see which generation is live: brokerctl get KEY"},
+    {"NAMESPACE_NOT_EMPTY", "end its sessions first: brokerctl list -n NAME"},
+};
+
+std::string Advice(const absl::Status& error, const ErrorDetails& details, const Context& context) {
+  if (details.reason.empty() && absl::IsUnavailable(error)) {
+    return absl::StrCat("is the broker running at ", context.endpoint,
+                        "? set --endpoint or BROKERCTL_ENDPOINT");
+  }
+  if (details.reason.empty() && absl::IsDeadlineExceeded(error)) {
+    return absl::StrCat("no answer from ", context.endpoint, " in time; raise --timeout");
+  }
+  if (absl::IsUnimplemented(error)) return "the broker is older than this brokerctl, or none";
+  for (const auto& [reason, advice] : kAdvice) {
+    if (details.reason == reason) return advice;
+  }
+  return "";
+}
+
+}  // namespace
+
+int ToExitCode(const absl::Status& error) {
+  const std::string reason = GetErrorDetails(error).reason;
+  switch (error.code()) {
+    case absl::StatusCode::kOk:
+      return kExitOk;
+    case absl::StatusCode::kInvalidArgument:
+      return kExitUsage;
+    case absl::StatusCode::kUnavailable:
+      return kExitUnavailable;
+    case absl::StatusCode::kDeadlineExceeded:
+      // With a reason the broker has answered: it waited for others, in vain.
+      return reason.empty() ? kExitUnavailable : kExitRefused;
+    case absl::StatusCode::kNotFound:
+      return kExitNotFound;
+    default:
+      return reason == "LEASE_LOST" ? kExitNotHeld : kExitRefused;
+  }
+}
+
+std::string DescribeError(const absl::Status& error, const Context& context) {
+  const ErrorDetails details = GetErrorDetails(error);
+  std::string line = details.reason;
+  if (line.empty()) line = absl::StatusCodeToString(error.code());
+  absl::StrAppend(&line, ": ", Printable(std::string(error.message())));
+  std::string advice = Advice(error, details, context);
+  if (details.retry_after) {
+    absl::StrAppend(&advice, advice.empty() ? "" : "; ", "not before ",
+                    FormatDuration(*details.retry_after), " from now");
+  }
+  if (!advice.empty()) absl::StrAppend(&line, " (", advice, ")");
+  return line;
+}
+
+int ReportError(const absl::Status& error, const Context& context) {
+  std::fprintf(stderr, "brokerctl: %s\n", DescribeError(error, context).c_str());
+  return ToExitCode(error);
+}
+
+}  // namespace sessionbroker::cli

@@ -1,0 +1,102 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands.h"
+#include "client/cli/durations.h"
+#include "client/cli/error_report.h"
+#include "client/cli/exit_codes.h"
+#include "client/cli/namespace_output.h"
+#include "client/cli/output.h"
+
+namespace sessionbroker::cli {
+namespace {
+
+int GetNamespace(const std::string& name, const Context& context) {
+  v1::GetNamespaceRequest request;
+  request.set_name(name);
+  BrokerStub stub = context.Connect();
+  const absl::StatusOr<v1::GetNamespaceResponse> response =
+      stub.GetNamespace(request, context.Deadline());
+  if (!response.ok()) return ReportError(response.status(), context);
+  if (context.json) {
+    PrintJson(*response);
+  } else {
+    PrintNamespace(response->namespace_());
+  }
+  return kExitOk;
+}
+
+int ListNamespaces(const Context& context) {
+  BrokerStub stub = context.Connect();
+  v1::ListNamespacesRequest request;
+  v1::ListNamespacesResponse all;
+  do {
+    const absl::StatusOr<v1::ListNamespacesResponse> page =
+        stub.ListNamespaces(request, context.Deadline());
+    if (!page.ok()) return ReportError(page.status(), context);
+    all.MergeFrom(*page);
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  all.clear_next_page_token();
+  if (context.json) {
+    PrintJson(all);
+    return kExitOk;
+  }
+  Table table({"NAME", "MAX SESSIONS", "INITIALIZING", "ACTIVE", "PINNED", "SUSPENDED", "LEASES",
+               "WAITERS"});
+  for (const v1::Namespace& entry : all.namespaces()) {
+    const v1::NamespaceUsage& usage = entry.usage();
+    table.AddRow({entry.name(), absl::StrCat(entry.config().max_sessions()),
+                  absl::StrCat(usage.initializing()), absl::StrCat(usage.active()),
+                  absl::StrCat(usage.pinned()), absl::StrCat(usage.suspended()),
+                  absl::StrCat(usage.leases()), absl::StrCat(usage.waiters())});
+  }
+  Print(table);
+  return kExitOk;
+}
+
+int DeleteNamespace(const std::string& name, const Context& context) {
+  v1::DeleteNamespaceRequest request;
+  request.set_name(name);
+  BrokerStub stub = context.Connect();
+  const absl::StatusOr<v1::DeleteNamespaceResponse> response =
+      stub.DeleteNamespace(request, context.Deadline());
+  if (!response.ok()) return ReportError(response.status(), context);
+  if (context.json) {
+    PrintJson(*response);
+  } else {
+    std::puts("deleted");
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void AddNamespaceCommands(CLI::App& app, Context& context) {
+  CLI::App* group = app.add_subcommand("namespace", "Look at namespaces and set their limits");
+  group->require_subcommand(1);
+
+  auto name = std::make_shared<std::string>("default");
+  CLI::App* get = group->add_subcommand("get", "Show limits and use of a namespace");
+  get->add_option("name", *name, "Namespace (default)");
+  get->callback([name, &context] {
+    context.action = [name, &context] { return GetNamespace(*name, context); };
+  });
+
+  AddNamespaceSetCommand(*group, context);
+
+  CLI::App* list = group->add_subcommand("list", "List all namespaces");
+  list->callback([&context] { context.action = [&context] { return ListNamespaces(context); }; });
+
+  auto doomed = std::make_shared<std::string>();
+  CLI::App* remove = group->add_subcommand("delete", "Delete a namespace, which must be empty");
+  remove->add_option("name", *doomed, "Namespace")->required();
+  remove->callback([doomed, &context] {
+    context.action = [doomed, &context] { return DeleteNamespace(*doomed, context); };
+  });
+}
+
+}  // namespace sessionbroker::cli

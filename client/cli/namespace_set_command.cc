@@ -1,0 +1,124 @@
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
+#include "client/cli/commands.h"
+#include "client/cli/error_report.h"
+#include "client/cli/exit_codes.h"
+#include "client/cli/flags.h"
+#include "client/cli/namespace_output.h"
+#include "client/cli/output.h"
+
+namespace sessionbroker::cli {
+namespace {
+
+using RequestPtr = std::shared_ptr<v1::UpdateNamespaceRequest>;
+
+// "--max-sessions" is the field "max_sessions".
+std::string FieldName(const std::string& flag) {
+  return absl::StrReplaceAll(absl::StripPrefix(flag, "--"), {{"-", "_"}});
+}
+
+void AddCount(CLI::App& app, const RequestPtr& request, const std::string& flag,
+              void (v1::NamespaceConfig::*set)(uint32_t), const std::string& help) {
+  auto read = [request, flag, set](uint32_t value) {
+    (request->mutable_config()->*set)(value);
+    request->mutable_update_mask()->add_paths(FieldName(flag));
+  };
+  app.add_option_function<uint32_t>(flag, read, help)->type_name("N");
+}
+
+void AddTime(CLI::App& app, const RequestPtr& request, const std::string& flag,
+             google::protobuf::Duration* (v1::NamespaceConfig::*mutable_field)(),
+             const std::string& help) {
+  auto set = [request, flag, mutable_field](Duration value) {
+    *(request->mutable_config()->*mutable_field)() = ToProto(value);
+    request->mutable_update_mask()->add_paths(FieldName(flag));
+  };
+  AddDurationOrNeverFlag(app, flag, set, help);
+}
+
+void AddConfigFlags(CLI::App& app, const RequestPtr& request) {
+  using Config = v1::NamespaceConfig;
+  AddCount(app, request, "--max-sessions", &Config::set_max_sessions, "Sessions at most");
+  AddCount(app, request, "--max-sessions-per-owner", &Config::set_max_sessions_per_owner,
+           "Sessions of one owner at most");
+  AddCount(app, request, "--max-waiters", &Config::set_max_waiters, "Waiting calls at most");
+  AddTime(app, request, "--idle-ttl", &Config::mutable_idle_ttl,
+          "How long a session may be idle; never: for ever");
+  AddTime(app, request, "--max-lifetime", &Config::mutable_max_lifetime,
+          "How long a session may live; never: no limit");
+  AddTime(app, request, "--default-lease-ttl", &Config::mutable_default_lease_ttl,
+          "Lease ttl of those who ask for none");
+  AddTime(app, request, "--max-lease-ttl", &Config::mutable_max_lease_ttl, "Lease ttl at most");
+  AddTime(app, request, "--max-hold", &Config::mutable_max_hold,
+          "How long one pin may be held, renewed or not; never: no limit");
+  AddTime(app, request, "--init-timeout", &Config::mutable_init_timeout,
+          "How long an initializer may take");
+  AddTime(app, request, "--default-wait-timeout", &Config::mutable_default_wait_timeout,
+          "Wait of those who ask for none");
+  AddTime(app, request, "--suspended-retention", &Config::mutable_suspended_retention,
+          "How long a suspended session is kept; never: for ever");
+  auto read_policy = [request](const std::string& name) {
+    v1::IdlePolicy policy = v1::IDLE_POLICY_UNSPECIFIED;
+    v1::IdlePolicy_Parse(absl::StrCat("IDLE_POLICY_", absl::AsciiStrToUpper(name)), &policy);
+    request->mutable_config()->set_idle_policy(policy);
+    request->mutable_update_mask()->add_paths("idle_policy");
+  };
+  app.add_option_function<std::string>(
+         "--idle-policy", read_policy,
+         "What becomes of a session that is idle too long, or in the way")
+      ->type_name("suspend|end|keep")
+      ->check(CLI::IsMember({"suspend", "end", "keep"}, CLI::ignore_case));
+  auto read_unset = [request](const std::vector<std::string>& flags) {
+    for (const std::string& flag : flags) {
+      request->mutable_update_mask()->add_paths(FieldName(flag));
+    }
+  };
+  app.add_option_function<std::vector<std::string>>(
+         "--unset", read_unset, "Back to the broker's default: a name from above; may be repeated")
+      ->type_name("SETTING")
+      ->allow_extra_args(false);
+}
+
+int SetNamespace(const v1::UpdateNamespaceRequest& request, const Context& context) {
+  BrokerStub stub = context.Connect();
+  const absl::StatusOr<v1::UpdateNamespaceResponse> response =
+      stub.UpdateNamespace(request, context.Deadline());
+  if (!response.ok()) return ReportError(response.status(), context);
+  if (context.json) {
+    PrintJson(*response);
+  } else {
+    PrintNamespace(response->namespace_());
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void AddNamespaceSetCommand(CLI::App& namespace_app, Context& context) {
+  auto request = std::make_shared<v1::UpdateNamespaceRequest>();
+  auto name = std::make_shared<std::string>();
+  CLI::App* command = namespace_app.add_subcommand(
+      "set", "Set limits of a namespace; what is not named stays as it is");
+  command->add_option("name", *name, "Namespace; made if there is none")->required();
+  AddConfigFlags(*command, request);
+  command->footer(
+      "Examples:\n"
+      "  brokerctl namespace set browsers --max-sessions 50 --idle-ttl 10m\n"
+      "  brokerctl namespace set browsers --unset idle-ttl");
+  command->callback([name, request, &context] {
+    if (request->update_mask().paths().empty()) {
+      throw CLI::RequiredError("at least one setting");
+    }
+    request->set_name(*name);
+    context.action = [request, &context] { return SetNamespace(*request, context); };
+  });
+}
+
+}  // namespace sessionbroker::cli

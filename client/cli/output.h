@@ -1,0 +1,32 @@
+#pragma once
+
+#include <google/protobuf/message.h>
+#include <google/protobuf/timestamp.pb.h>
+
+#include <string>
+
+#include "client/cli/table.h"
+#include "sessionbroker/v1/broker.pb.h"
+
+namespace sessionbroker::cli {
+
+// Protobuf's JSON form on stdout, indented, fields with their names as in the proto; fields that
+// are at their default are there too, for scripts that ask for them.
+void PrintJson(const google::protobuf::Message& message);
+
+void Print(const Table& table);
+
+// "ACTIVE" for SESSION_STATE_ACTIVE, and so on.
+std::string StateName(v1::SessionState state);
+std::string LeaseStatusName(v1::LeaseStatus status);
+
+// "2024-05-01T12:00:00Z", "" for an unset time.
+std::string FormatTime(const google::protobuf::Timestamp& time);
+
+// Enough of a lease id to recognize it; the rest is secret.
+std::string AbbreviateLease(const std::string& lease_id);
+
+// A row a field, of what is set.
+void AddSessionRows(const v1::Session& session, Table& table);
+
+}  // namespace sessionbroker::cli

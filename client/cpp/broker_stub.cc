@@ -1,0 +1,115 @@
+#include "client/cpp/broker_stub.h"
+
+#include <grpcpp/client_context.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "client/cpp/error_details.h"
+
+namespace sessionbroker {
+
+BrokerStub::BrokerStub(const std::shared_ptr<grpc::ChannelInterface>& channel,
+                       const RetryPolicy& policy, uint64_t seed)
+    : policy_(policy),
+      sessions_(v1::SessionBrokerService::NewStub(channel)),
+      admin_(v1::AdminService::NewStub(channel)),
+      random_(seed != 0 ? seed : std::random_device()()) {}
+
+template <typename Request, typename Response, typename Stub>
+absl::StatusOr<Response> BrokerStub::Call(
+    Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+    const Request& request, TimePoint deadline, Retry retry, CallTrace* trace) {
+  for (int attempts = 1;; ++attempts) {
+    grpc::ClientContext context;
+    context.set_deadline(ToGrpcDeadline(deadline));
+    if (trace != nullptr) *trace = {attempts, SteadyClock::now()};
+    Response response;
+    const absl::Status status = FromGrpcStatus((stub.*method)(&context, request, &response));
+    if (status.ok()) return response;
+    if (!absl::IsUnavailable(status) || retry == Retry::kNo) return status;
+    if (!PauseForRetry(status, attempts, deadline)) return status;
+  }
+}
+
+bool BrokerStub::PauseForRetry(const absl::Status& failure, int attempts, TimePoint deadline) {
+  if (policy_.max_attempts != 0 && attempts >= policy_.max_attempts) return false;
+  Duration pause;
+  {
+    std::lock_guard<std::mutex> lock(mu_);
+    pause = BackoffDelay(policy_, attempts, random_);
+  }
+  pause = std::max(pause, GetErrorDetails(failure).retry_after.value_or(Duration::zero()));
+  // Not added to now(), which a long retry_after could overflow.
+  if (pause >= deadline - SteadyClock::now()) return false;
+  std::this_thread::sleep_for(pause);
+  return true;
+}
+
+absl::StatusOr<v1::AcquireResponse> BrokerStub::Acquire(const v1::AcquireRequest& request,
+                                                        TimePoint deadline, CallTrace* trace) {
+  const Retry retry = request.request_id().empty() ? Retry::kNo : Retry::kYes;
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::Acquire, request, deadline, retry,
+              trace);
+}
+
+absl::StatusOr<v1::ActivateResponse> BrokerStub::Activate(const v1::ActivateRequest& request,
+                                                          TimePoint deadline, CallTrace* trace) {
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::Activate, request, deadline, Retry::kYes,
+              trace);
+}
+
+absl::StatusOr<v1::RenewResponse> BrokerStub::Renew(const v1::RenewRequest& request,
+                                                    TimePoint deadline, CallTrace* trace) {
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::Renew, request, deadline, Retry::kYes,
+              trace);
+}
+
+absl::StatusOr<v1::ReleaseResponse> BrokerStub::Release(const v1::ReleaseRequest& request,
+                                                        TimePoint deadline, CallTrace* trace) {
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::Release, request, deadline, Retry::kYes,
+              trace);
+}
+
+absl::StatusOr<v1::EndResponse> BrokerStub::End(const v1::EndRequest& request, TimePoint deadline) {
+  const Retry retry = request.if_generation() == 0 ? Retry::kNo : Retry::kYes;
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::End, request, deadline, retry, nullptr);
+}
+
+absl::StatusOr<v1::GetSessionResponse> BrokerStub::GetSession(const v1::GetSessionRequest& request,
+                                                              TimePoint deadline) {
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::GetSession, request, deadline,
+              Retry::kYes, nullptr);
+}
+
+absl::StatusOr<v1::ListSessionsResponse> BrokerStub::ListSessions(
+    const v1::ListSessionsRequest& request, TimePoint deadline) {
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::ListSessions, request, deadline,
+              Retry::kYes, nullptr);
+}
+
+absl::StatusOr<v1::GetNamespaceResponse> BrokerStub::GetNamespace(
+    const v1::GetNamespaceRequest& request, TimePoint deadline) {
+  return Call(*admin_, &v1::AdminService::Stub::GetNamespace, request, deadline, Retry::kYes,
+              nullptr);
+}
+
+absl::StatusOr<v1::ListNamespacesResponse> BrokerStub::ListNamespaces(
+    const v1::ListNamespacesRequest& request, TimePoint deadline) {
+  return Call(*admin_, &v1::AdminService::Stub::ListNamespaces, request, deadline, Retry::kYes,
+              nullptr);
+}
+
+absl::StatusOr<v1::UpdateNamespaceResponse> BrokerStub::UpdateNamespace(
+    const v1::UpdateNamespaceRequest& request, TimePoint deadline) {
+  return Call(*admin_, &v1::AdminService::Stub::UpdateNamespace, request, deadline, Retry::kNo,
+              nullptr);
+}
+
+absl::StatusOr<v1::DeleteNamespaceResponse> BrokerStub::DeleteNamespace(
+    const v1::DeleteNamespaceRequest& request, TimePoint deadline) {
+  return Call(*admin_, &v1::AdminService::Stub::DeleteNamespace, request, deadline, Retry::kNo,
+              nullptr);
+}
+
+}  // namespace sessionbroker

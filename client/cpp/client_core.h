@@ -1,0 +1,28 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <utility>
+
+#include "client/cpp/broker_stub.h"
+#include "client/cpp/client_options.h"
+#include "client/cpp/renewer.h"
+
+namespace sessionbroker {
+
+// What a Client shares with the pins that it hands out. Thread-safe; made by Client, which aborts
+// the program when it is destroyed before its pins.
+struct ClientCore {
+  ClientCore(const std::shared_ptr<grpc::ChannelInterface>& channel, ClientOptions given,
+             uint64_t seed)
+      : options(std::move(given)),
+        stub(channel, options.retry, seed),
+        renewer(stub.sessions(), options.holder, options.retry, seed) {}
+
+  const ClientOptions options;
+  BrokerStub stub;
+  Renewer renewer;
+  std::atomic<int> live_pins = 0;
+};
+
+}  // namespace sessionbroker

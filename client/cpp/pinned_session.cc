@@ -1,0 +1,143 @@
+#include "client/cpp/pinned_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/cpp/client_core.h"
+#include "client/cpp/error_details.h"
+
+namespace sessionbroker {
+namespace {
+
+constexpr size_t kMaxFailureBytes = 1024;  // The contract's limit on InitFailure.message.
+
+// At most `bytes` of `text`, not cut inside a UTF-8 character, which the broker would refuse.
+std::string Truncate(const std::string& text, size_t bytes) {
+  if (text.size() <= bytes) return text;
+  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xc0) == 0x80) --bytes;
+  return text.substr(0, bytes);
+}
+
+}  // namespace
+
+PinnedSession::PinnedSession(ClientCore* core, std::shared_ptr<HeldLease> lease,
+                             v1::AcquireResponse response)
+    : core_(core),
+      lease_(std::move(lease)),
+      session_(std::move(*response.mutable_session())),
+      fencing_token_(response.lease().fencing_token()),
+      must_initialize_(response.must_initialize()),
+      reset_(response.reset()) {
+  if (response.has_displaced()) {
+    displaced_ = std::make_unique<v1::Session>(std::move(*response.mutable_displaced()));
+  }
+  core_->live_pins.fetch_add(1);
+}
+
+PinnedSession::PinnedSession(PinnedSession&& other) noexcept { *this = std::move(other); }
+
+PinnedSession& PinnedSession::operator=(PinnedSession&& other) noexcept {
+  if (this == &other) return *this;
+  Reset();
+  core_ = std::exchange(other.core_, nullptr);
+  lease_ = std::move(other.lease_);
+  session_ = std::move(other.session_);
+  displaced_ = std::move(other.displaced_);
+  fencing_token_ = other.fencing_token_;
+  must_initialize_ = other.must_initialize_;
+  reset_ = other.reset_;
+  return *this;
+}
+
+PinnedSession::~PinnedSession() { Reset(); }
+
+void PinnedSession::Reset() {
+  if (lease_ == nullptr) return;
+  if (GiveUp()) {
+    const TimePoint bound = SteadyClock::now() + core_->options.destructor_timeout;
+    // Once the lease has run out by itself there is nothing left to release.
+    SendRelease(v1::DISPOSITION_KEEP, std::min(bound, lease_->expiry())).IgnoreError();
+  }
+  lease_.reset();
+  core_->live_pins.fetch_sub(1);
+}
+
+absl::Status PinnedSession::Activate(const std::string& endpoint,
+                                     const std::map<std::string, std::string>& labels) {
+  v1::ActivateRequest request;
+  request.set_lease_id(lease_->id());
+  request.mutable_activated()->set_endpoint(endpoint);
+  request.mutable_activated()->mutable_labels()->insert(labels.begin(), labels.end());
+  const TimePoint deadline = SteadyClock::now() + core_->options.call_timeout;
+  absl::StatusOr<v1::ActivateResponse> response = core_->stub.Activate(request, deadline);
+  if (!response.ok()) return response.status();
+  must_initialize_ = false;
+  session_.MergeFrom(response->session());
+  session_.set_endpoint(endpoint);
+  return absl::OkStatus();
+}
+
+absl::Status PinnedSession::FailInit(const std::string& message, Duration retry_after) {
+  if (!GiveUp()) return NotHeldError();
+  v1::ActivateRequest request;
+  request.set_lease_id(lease_->id());
+  request.mutable_failure()->set_message(Truncate(message, kMaxFailureBytes));
+  if (retry_after > Duration::zero()) {
+    *request.mutable_failure()->mutable_retry_after() = ToProto(retry_after);
+  }
+  must_initialize_ = false;
+  CallTrace trace;
+  const TimePoint deadline = SteadyClock::now() + core_->options.call_timeout;
+  const absl::Status status = core_->stub.Activate(request, deadline, &trace).status();
+  // The verdict ends the lease, so a repetition finds it gone if the first was heard.
+  if (trace.attempts > 1 && GetErrorDetails(status).reason == "LEASE_LOST") return absl::OkStatus();
+  return status;
+}
+
+absl::Status PinnedSession::Release(v1::Disposition disposition) {
+  if (!GiveUp()) return NotHeldError();
+  return SendRelease(disposition, SteadyClock::now() + core_->options.call_timeout);
+}
+
+absl::Status PinnedSession::SendRelease(v1::Disposition disposition, TimePoint deadline) {
+  v1::ReleaseRequest request;
+  request.set_lease_id(lease_->id());
+  request.set_disposition(disposition);
+  CallTrace trace;
+  const absl::StatusOr<v1::ReleaseResponse> response =
+      core_->stub.Release(request, deadline, &trace);
+  if (!response.ok()) return response.status();
+  if (response->released()) return absl::OkStatus();
+  // Not ours to complain about if the attempt whose answer was lost has released it.
+  if (trace.attempts > 1 && response->status() == v1::LEASE_STATUS_RELEASED) {
+    return absl::OkStatus();
+  }
+  const Loss loss{response->status(), absl::OkStatus()};
+  return LeaseLostError(absl::StrCat("the lease on ", key(), " was not held any more (",
+                                     loss.ToString(), ") when it was released"));
+}
+
+void PinnedSession::OnLost(::sessionbroker::OnLost callback) {
+  lease_->SetOnLost(std::move(callback));
+}
+
+bool PinnedSession::GiveUp() {
+  // First, so that no callback comes once the lease is given up.
+  const bool given_up = lease_->GiveUp();
+  core_->renewer.Remove(*lease_);
+  lease_->ForgetCallback();
+  return given_up;
+}
+
+absl::Status PinnedSession::NotHeldError() const {
+  if (!lease_->lost()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the pin on ", key(), " was released before"));
+  }
+  return LeaseLostError(absl::StrCat("the lease on ", key(), " was lost (",
+                                     loss().value_or(Loss()).ToString(),
+                                     "); others may have used the session; acquire it again"));
+}
+
+}  // namespace sessionbroker

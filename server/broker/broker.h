@@ -1,0 +1,175 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/base/clock.h"
+#include "server/base/mutex.h"
+#include "server/broker/namespace_settings.h"
+#include "server/broker/secret_source.h"
+#include "server/session/session_table.h"
+#include "server/session/types.h"
+
+namespace broker {
+
+inline constexpr absl::string_view kDefaultNamespace = "default";
+inline constexpr uint32_t kMaxNamespaces = 1000;
+
+// A namespace as administration sees it.
+struct NamespaceInfo {
+  std::string name;
+  NamespaceConfig config;  // Resolved.
+  bool configured =
+      false;  // By the config file or UpdateNamespace; otherwise it vanishes when empty.
+  TableStats stats;
+};
+
+// The operations of the broker in domain terms: finds the namespace, names leases, keeps the
+// registry of namespaces, and does what is due when the reaper says so.
+//
+// Callers have checked the form of what they pass (lengths, UTF-8, enums); the broker checks what
+// depends on its state. An empty namespace name means "default".
+//
+// No method blocks on anything but short critical sections, so all may be called from gRPC
+// reactions.
+//
+// Thread-safe. `clock` must outlive the broker.
+class Broker {
+ public:
+  struct Options {
+    size_t shard_count = 16;
+    uint32_t max_namespaces = kMaxNamespaces;
+    NamespaceSettings defaults;  // Inherited by every namespace.
+    // Told, with no lock held, of what an operator should know: the event and its namespace. May be
+    // empty.
+    //   "suspend without a store": the config asks for IdlePolicy::kSuspend and there is no durable
+    //   store, so nothing idle is taken away in this namespace.
+    std::function<void(absl::string_view event, absl::string_view namespace_name)> warn;
+  };
+
+  // A queued Acquire, to be cancelled when its caller goes away. Movable and cheap to copy.
+  struct PendingAcquire {
+    std::shared_ptr<SessionTable> table;
+    WaitTicket ticket;
+  };
+  using AcquireResult = std::variant<absl::StatusOr<Acquired>, PendingAcquire>;
+
+  Broker(const Options& options, const Clock& clock);
+  ~Broker();
+
+  Broker(const Broker&) = delete;
+  Broker& operator=(const Broker&) = delete;
+
+  // --- sessions and leases. Errors are those of SessionTable; see there. ---
+
+  // Answers at once or queues; when queued, `observer` is told exactly once, possibly before this
+  // returns. Makes the namespace if there is none (NAMESPACE_LIMIT when there are too many).
+  // `params.secret` is filled in here. A namespace that nobody configured vanishes when it has been
+  // empty for a minute, or as soon as its place is needed.
+  AcquireResult Acquire(absl::string_view namespace_name, AcquireParams params,
+                        std::shared_ptr<AcquireObserver> observer);
+  // Takes a queued Acquire out of the queue; its observer is told CANCELLED. No effect once
+  // answered.
+  void CancelAcquire(const PendingAcquire& pending, const AcquireObserver* observer);
+  // For an Acquire that was granted but whose caller was gone before it was answered.
+  void UndoAcquire(const Acquired& acquired);
+
+  // A lease id that is malformed is INVALID_ARGUMENT (field "lease_id"); one that names nothing is
+  // LEASE_LOST.
+  absl::StatusOr<SessionInfo> Activate(absl::string_view lease_id, const ActivateParams& params);
+  absl::StatusOr<SessionInfo> FailInit(absl::string_view lease_id, const InitFailureParams& params);
+  // One outcome for each id, in order; a malformed id is kUnknown.
+  std::vector<RenewOutcome> Renew(const std::vector<absl::string_view>& lease_ids);
+  absl::StatusOr<ReleaseOutcome> Release(absl::string_view lease_id, Disposition disposition);
+  absl::StatusOr<EndOutcome> End(absl::string_view namespace_name, absl::string_view key,
+                                 uint64_t if_generation, absl::string_view reason);
+  absl::StatusOr<SessionInfo> GetSession(absl::string_view namespace_name,
+                                         absl::string_view key) const;
+  // An unused namespace name lists as empty.
+  ListOutcome ListSessions(absl::string_view namespace_name, const ListParams& params,
+                           ListCursor from) const;
+
+  // --- administration ---
+
+  // An unused name has the inherited config and nothing in it.
+  NamespaceInfo GetNamespace(absl::string_view name) const;
+  // Lets `edit` change the settings, checks the result and applies it to the sessions that exist;
+  // makes the namespace when there is none. Nothing changes when `edit` or the check fails. `edit`
+  // runs with the registry's lock held: it must not call the broker.
+  absl::StatusOr<NamespaceInfo> UpdateNamespace(
+      absl::string_view name, absl::FunctionRef<absl::Status(NamespaceSettings&)> edit);
+  // NAMESPACE_NOT_FOUND, or NAMESPACE_NOT_EMPTY while there are sessions, suspended records or
+  // waiters.
+  absl::Status DeleteNamespace(absl::string_view name);
+  // Up to `limit` namespaces whose names come after `after`, in order of name.
+  std::vector<NamespaceInfo> ListNamespaces(absl::string_view after, size_t limit) const;
+
+  // --- time and life ---
+
+  // Does what is due: expiries, timeouts, evictions that limits ask for. At most 100 us under one
+  // lock at a time. The reaper thread only repeats this.
+  void RunOnce();
+  // Called (from any thread, with no lock held) when something needs RunOnce soon, such as a
+  // lowered limit. Set before the first call; may be empty.
+  void SetWakeReaper(std::function<void()> wake);
+  // Refuses new Acquires with SHUTTING_DOWN and tells every waiter so. For good.
+  void Shutdown();
+
+ private:
+  struct Namespace {
+    std::string name;
+    uint32_t id = 0;
+    NamespaceSettings settings;
+    bool configured = false;
+    std::shared_ptr<SessionTable> table;
+    // Since when the reaper has seen nothing in it; for those that nobody configured.
+    std::optional<MonotonicTime> empty_since;
+  };
+
+  std::shared_ptr<SessionTable> FindTable(absl::string_view name) const
+      ABSL_LOCKS_EXCLUDED(registry_mu_);
+  std::shared_ptr<SessionTable> FindTable(uint32_t namespace_id) const
+      ABSL_LOCKS_EXCLUDED(registry_mu_);
+  absl::StatusOr<std::shared_ptr<SessionTable>> FindOrMakeTable(absl::string_view name)
+      ABSL_LOCKS_EXCLUDED(registry_mu_);
+  // NAMESPACE_LIMIT when there are too many, and none of them is empty. SHUTTING_DOWN.
+  absl::StatusOr<Namespace*> MakeLocked(absl::string_view name, const NamespaceSettings& settings,
+                                        Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
+  bool RemoveIfEmptyLocked(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
+  void RemoveEmpty(Instant now) ABSL_LOCKS_EXCLUDED(registry_mu_);
+  NamespaceConfig ResolveFor(const NamespaceSettings& settings) const;
+  NamespaceInfo InfoLocked(const Namespace& ns) const ABSL_SHARED_LOCKS_REQUIRED(registry_mu_);
+  void WarnOf(absl::string_view name, const NamespaceSettings& settings) const;
+
+  const Options options_;
+  const Clock& clock_;
+  SecretSource secrets_;
+
+  // Taken before shard locks and the ledger's, when a namespace is made, changed or removed. Calls
+  // hold it only to find their table.
+  mutable SharedMutex registry_mu_;
+  absl::flat_hash_map<std::string, std::unique_ptr<Namespace>> namespaces_
+      ABSL_GUARDED_BY(registry_mu_);
+  absl::flat_hash_map<uint32_t, std::shared_ptr<SessionTable>> tables_by_id_
+      ABSL_GUARDED_BY(registry_mu_);
+  uint32_t next_namespace_id_ ABSL_GUARDED_BY(registry_mu_) = 1;
+  // Above every number that a removed namespace gave out.
+  uint64_t number_floor_ ABSL_GUARDED_BY(registry_mu_) = 0;
+  MonotonicTime next_empty_check_ ABSL_GUARDED_BY(registry_mu_);
+  bool shutdown_ ABSL_GUARDED_BY(registry_mu_) = false;
+  std::function<void()> wake_reaper_;  // Constant once calls come in.
+};
+
+}  // namespace broker

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <functional>
+
+#include "server/base/clock.h"
+#include "server/base/stall_clock.h"
+#include "server/broker/broker.h"
+#include "server/metrics/sample.h"
+
+namespace broker {
+
+// The broker in numbers, read when asked for.
+//
+// Each namespace is read shard by shard while calls go on: numbers of one sample may differ by what
+// happened meanwhile. Thread-safe; what it is given must outlive it.
+class BrokerMetrics final : public MetricsSource {
+ public:
+  // `event_loop_lag` is asked at every sample, from any thread. May be empty: no lag then.
+  BrokerMetrics(const Broker& broker, const StallClock& clock,
+                std::function<Duration()> event_loop_lag);
+
+  BrokerSample Sample() override;
+
+ private:
+  const Broker& broker_;
+  const StallClock& clock_;
+  const std::function<Duration()> event_loop_lag_;
+};
+
+}  // namespace broker

@@ -1,0 +1,42 @@
+#include "server/flags.h"
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <map>
+
+namespace broker {
+
+ParsedFlags ParseFlags(int argc, char** argv) {
+  ParsedFlags parsed;
+  Flags& flags = parsed.flags;
+  CLI::App app(
+      "session-broker decides who may use a shared session, who must build it, and when it may be\n"
+      "taken away.",
+      "session-broker");
+  app.set_version_flag("--version", "session-broker " BROKER_VERSION);
+  app.add_option("--listen", flags.listen,
+                 "Serve RPCs on this ADDRESS:PORT; port 0: any free one (127.0.0.1:7400)");
+  app.add_option("--metrics-listen", flags.metrics_listen,
+                 "Serve Prometheus metrics on this ADDRESS:PORT (127.0.0.1:7401)");
+  app.add_option("--config", flags.config_file,
+                 "Read server settings and namespaces from this file");
+  app.add_flag("--check-config", flags.check_config, "Only check the command line and the config");
+  app.add_flag("--memory", flags.memory, "Keep nothing on disk (there is no other mode yet)");
+  const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
+                                                  {"info", LogLevel::kInfo},
+                                                  {"warning", LogLevel::kWarning},
+                                                  {"error", LogLevel::kError}};
+  app.add_option("--log-level", flags.log_level, "Log from this level on (info)")
+      ->transform(CLI::CheckedTransformer(levels).description("debug, info, warning or error"));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help_or_version) {
+    parsed.exit_code = app.exit(help_or_version);
+  } catch (const CLI::ParseError& error) {
+    std::cerr << "session-broker: " << error.what() << " (see --help)" << std::endl;
+    parsed.exit_code = 2;
+  }
+  return parsed;
+}
+
+}  // namespace broker

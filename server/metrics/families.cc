@@ -1,0 +1,239 @@
+#include "server/metrics/families.h"
+
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "server/base/check.h"
+
+namespace broker {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Label = ClientMetric::Label;
+
+// One number of a NamespaceSample, and the value of the series' own label under which it goes.
+struct Point {
+  uint64_t NamespaceSample::*number;
+  const char* label_value = "";
+};
+
+// A series whose points are plain numbers of each namespace.
+struct NamespaceSeries {
+  MetricType type;
+  const char* name;
+  const char* help;
+  std::vector<Point> points;
+  const char* label_name = nullptr;  // Beside the namespace.
+};
+
+const std::vector<NamespaceSeries>& AllNamespaceSeries() {
+  using S = NamespaceSample;
+  static const auto& all = *new std::vector<NamespaceSeries>{
+      {MetricType::Gauge,
+       "sessionbroker_sessions",
+       "Sessions there are, by state.",
+       {{&S::sessions_initializing, "initializing"},
+        {&S::sessions_active, "active"},
+        {&S::sessions_suspended, "suspended"}},
+       "state"},
+      {MetricType::Gauge,
+       "sessionbroker_sessions_pinned",
+       "Active sessions that somebody holds a lease on.",
+       {{&S::sessions_pinned}}},
+      {MetricType::Gauge, "sessionbroker_leases", "Leases that are held.", {{&S::leases}}},
+      {MetricType::Gauge, "sessionbroker_waiters", "Acquires that are queued.", {{&S::waiters}}},
+      {MetricType::Gauge,
+       "sessionbroker_capacity_limit",
+       "max_sessions of the namespace.",
+       {{&S::capacity_limit}}},
+      {MetricType::Gauge,
+       "sessionbroker_capacity_used",
+       "Sessions and reservations that count against max_sessions.",
+       {{&S::capacity_used}}},
+      {MetricType::Counter,
+       "sessionbroker_releases_total",
+       "Releases that gave a lease back.",
+       {{&S::releases}}},
+      {MetricType::Counter,
+       "sessionbroker_releases_unmatched_total",
+       "Releases of a lease that was not held any more, or never.",
+       {{&S::releases_unmatched}}},
+      {MetricType::Counter,
+       "sessionbroker_renewals_total",
+       "Leases that were renewed.",
+       {{&S::renewals}}},
+      {MetricType::Counter,
+       "sessionbroker_lease_expiries_total",
+       "Leases that lapsed because they were not renewed in time.",
+       {{&S::lease_expiries}}},
+      {MetricType::Counter,
+       "sessionbroker_lease_revocations_total",
+       "Leases that were taken back although they were renewed.",
+       {{&S::lease_revocations}}},
+      {MetricType::Counter,
+       "sessionbroker_session_ends_total",
+       "Generations of sessions that ended, by cause.",
+       {{&S::ended_init_failed, "init_failed"},
+        {&S::ended_on_request, "ended"},
+        {&S::ended_discarded, "discarded"},
+        {&S::ended_max_lifetime, "max_lifetime"},
+        {&S::ended_idle, "idle"},
+        {&S::ended_evicted, "evicted"}},
+       "cause"},
+      {MetricType::Counter,
+       "sessionbroker_reaper_skips_total",
+       "Sessions that were due but had to stay, by reason.",
+       {{&S::reaper_skips_store_disabled, "store_disabled"}},
+       "reason"},
+      {MetricType::Counter,
+       "sessionbroker_invariant_violations_total",
+       "Contradictions the broker found in its own table. Anything but zero is a bug.",
+       {{&S::invariant_violations}}},
+  };
+  return all;
+}
+
+// The reasons an Acquire can be refused for; the outcome "other" has the rest, so that the sum over
+// all outcomes is the number of Acquires whatever comes to be added.
+constexpr Reason kAcquireRefusals[] = {
+    Reason::kCapacityExhausted, Reason::kOwnerCapacityExhausted,
+    Reason::kQueueFull,         Reason::kWaitTimeout,
+    Reason::kInitFailed,        Reason::kPinConflict,
+    Reason::kInitInProgress,    Reason::kSessionEnded,
+    Reason::kSuperseded,        Reason::kShuttingDown,
+    Reason::kSessionNotFound,   Reason::kInvalidArgument,
+    Reason::kCancelled,
+};
+
+ClientMetric MakeMetric(MetricType type, double value, std::vector<Label> labels) {
+  ClientMetric metric;
+  metric.label = std::move(labels);
+  (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
+  return metric;
+}
+
+MetricFamily OneNumber(MetricType type, const char* name, const char* help, double value,
+                       std::vector<Label> labels = {}) {
+  return {name, help, type, {MakeMetric(type, value, std::move(labels))}};
+}
+
+MetricFamily OfNamespaces(const NamespaceSeries& series, const BrokerSample& sample) {
+  MetricFamily family{series.name, series.help, series.type, {}};
+  for (const NamespaceSample& ns : sample.namespaces) {
+    for (const Point& point : series.points) {
+      std::vector<Label> labels = {{"namespace", ns.name}};
+      if (series.label_name != nullptr) labels.push_back({series.label_name, point.label_value});
+      family.metric.push_back(
+          MakeMetric(series.type, static_cast<double>(ns.*point.number), std::move(labels)));
+    }
+  }
+  return family;
+}
+
+MetricFamily Acquires(const BrokerSample& sample) {
+  MetricFamily family{"sessionbroker_acquires_total",
+                      "Acquires that were answered: held and created were granted, the others "
+                      "refused for that reason.",
+                      MetricType::Counter,
+                      {}};
+  for (const NamespaceSample& ns : sample.namespaces) {
+    const auto add = [&](std::string outcome, uint64_t count) {
+      family.metric.push_back(
+          MakeMetric(MetricType::Counter, static_cast<double>(count),
+                     {{"namespace", ns.name}, {"outcome", std::move(outcome)}}));
+    };
+    add("held", ns.acquires_held);
+    add("created", ns.acquires_created);
+    uint64_t other = 0;
+    for (const uint64_t count : ns.acquires_refused) other += count;
+    for (const Reason reason : kAcquireRefusals) {
+      const uint64_t count = ns.acquires_refused[static_cast<size_t>(reason)];
+      add(absl::AsciiStrToLower(ReasonName(reason)), count);
+      other -= count;
+    }
+    add("other", other);
+  }
+  return family;
+}
+
+MetricFamily AcquireWaits(const BrokerSample& sample) {
+  MetricFamily family{"sessionbroker_acquire_wait_seconds",
+                      "How long queued Acquires waited for their answer, whatever it was.",
+                      MetricType::Histogram,
+                      {}};
+  for (const NamespaceSample& ns : sample.namespaces) {
+    const DurationCounts& waits = ns.acquire_waits;
+    BROKER_CHECK(waits.counts.size() == waits.bounds.size() + 1);
+    ClientMetric metric;
+    metric.label = {{"namespace", ns.name}};
+    // The count is added up here rather than taken from the sample, because Prometheus wants it to
+    // be that of the last bucket, and the sample was read while calls went on.
+    uint64_t& count = metric.histogram.sample_count;
+    for (size_t i = 0; i < waits.counts.size(); ++i) {
+      const double bound =
+          i < waits.bounds.size() ? waits.bounds[i] : std::numeric_limits<double>::infinity();
+      count += waits.counts[i];
+      metric.histogram.bucket.push_back({count, bound});
+    }
+    metric.histogram.sample_sum = waits.sum_seconds;
+    family.metric.push_back(std::move(metric));
+  }
+  return family;
+}
+
+double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+// Under the names that the exporters of every language share.
+void AddProcess(const ProcessStats& process, std::vector<MetricFamily>& families) {
+  const auto number = [](uint64_t value) { return static_cast<double>(value); };
+  families.push_back(OneNumber(MetricType::Gauge, "process_resident_memory_bytes",
+                               "Resident memory size in bytes.", number(process.resident_bytes)));
+  families.push_back(OneNumber(MetricType::Gauge, "process_open_fds",
+                               "Number of open file descriptors.", number(process.open_fds)));
+  families.push_back(OneNumber(MetricType::Gauge, "process_max_fds",
+                               "Maximum number of open file descriptors.",
+                               number(process.max_fds)));
+  families.push_back(OneNumber(MetricType::Gauge, "process_threads", "Number of threads.",
+                               number(process.threads)));
+  families.push_back(OneNumber(MetricType::Counter, "process_cpu_seconds_total",
+                               "Total user and system CPU time spent in seconds.",
+                               process.cpu_seconds));
+  families.push_back(OneNumber(MetricType::Gauge, "process_start_time_seconds",
+                               "Start time of the process since the epoch in seconds.",
+                               process.start_time_seconds));
+}
+
+}  // namespace
+
+std::vector<MetricFamily> ToFamilies(const BrokerSample& sample,
+                                     const std::optional<ProcessStats>& process,
+                                     const std::string& version) {
+  std::vector<MetricFamily> families;
+  for (const NamespaceSeries& series : AllNamespaceSeries()) {
+    families.push_back(OfNamespaces(series, sample));
+  }
+  families.push_back(Acquires(sample));
+  families.push_back(AcquireWaits(sample));
+  families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_namespaces",
+                               "Namespaces there are.",
+                               static_cast<double>(sample.namespaces.size())));
+  families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_event_loop_lag_seconds",
+                               "How long the broker's last call to itself took.",
+                               Seconds(sample.event_loop_lag)));
+  families.push_back(OneNumber(MetricType::Counter, "sessionbroker_clock_stalls_total",
+                               "Times the broker found itself so late that it moved all deadlines.",
+                               static_cast<double>(sample.clock_stalls)));
+  families.push_back(OneNumber(MetricType::Counter, "sessionbroker_clock_lateness_seconds_total",
+                               "By how much those stalls moved the deadlines.",
+                               Seconds(sample.clock_lateness)));
+  families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_build_info",
+                               "Always 1; says which version runs.", 1, {{"version", version}}));
+  if (process.has_value()) AddProcess(*process, families);
+  return families;
+}
+
+}  // namespace broker

@@ -1,0 +1,80 @@
+#include "server/rpc/admin_service.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/rpc/field_checks.h"
+#include "server/rpc/namespace_convert.h"
+#include "server/rpc/page_token.h"
+#include "server/rpc/unary_call.h"
+
+namespace broker {
+namespace {
+
+namespace pb = ::sessionbroker::v1;
+
+absl::Status UpdateOneNamespace(Broker& broker, const pb::UpdateNamespaceRequest& request,
+                                pb::UpdateNamespaceResponse& response) {
+  const absl::StatusOr<NamespaceInfo> info = broker.UpdateNamespace(
+      request.name(),
+      [&request](NamespaceSettings& settings) { return ApplyUpdate(request, settings); });
+  if (!info.ok()) return info.status();
+  ToProto(*info, *response.mutable_namespace_());
+  return absl::OkStatus();
+}
+
+absl::Status ListSomeNamespaces(Broker& broker, const pb::ListNamespacesRequest& request,
+                                pb::ListNamespacesResponse& response) {
+  const std::string after =
+      *ReadNamespacePageToken(request.page_token());  // Validate() has seen it.
+  const size_t limit = request.page_size() == 0 ? kDefaultPageSize : request.page_size();
+  // One more than asked for tells whether there is another page.
+  std::vector<NamespaceInfo> page = broker.ListNamespaces(after, limit + 1);
+  const bool more = page.size() > limit;
+  if (more) page.resize(limit);
+  for (const NamespaceInfo& info : page) ToProto(info, *response.add_namespaces());
+  if (more) response.set_next_page_token(WriteNamespacePageToken(page.back().name));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* AdminService::GetNamespace(grpc::CallbackServerContext* context,
+                                                     const grpc::ByteBuffer* in,
+                                                     grpc::ByteBuffer* out) {
+  return ServeUnary<pb::GetNamespaceRequest, pb::GetNamespaceResponse>(
+      context, in, out, [this](const auto& request, auto& response) {
+        ToProto(broker_.GetNamespace(request.name()), *response.mutable_namespace_());
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::UpdateNamespace(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* in,
+                                                        grpc::ByteBuffer* out) {
+  return ServeUnary<pb::UpdateNamespaceRequest, pb::UpdateNamespaceResponse>(
+      context, in, out, [this](const auto& request, auto& response) {
+        return UpdateOneNamespace(broker_, request, response);
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::ListNamespaces(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* in,
+                                                       grpc::ByteBuffer* out) {
+  return ServeUnary<pb::ListNamespacesRequest, pb::ListNamespacesResponse>(
+      context, in, out, [this](const auto& request, auto& response) {
+        return ListSomeNamespaces(broker_, request, response);
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::DeleteNamespace(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* in,
+                                                        grpc::ByteBuffer* out) {
+  return ServeUnary<pb::DeleteNamespaceRequest, pb::DeleteNamespaceResponse>(
+      context, in, out,
+      [this](const auto& request, auto&) { return broker_.DeleteNamespace(request.name()); });
+}
+
+}  // namespace broker

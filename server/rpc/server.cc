@@ -1,0 +1,101 @@
+#include "server/rpc/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "server/base/check.h"
+
+namespace broker {
+namespace {
+
+constexpr int kMaxRequestBytes = 4 << 20;
+constexpr int kMaxMetadataBytes = 8 << 10;
+constexpr int kKeepaliveTimeMs = 30'000;
+constexpr int kKeepaliveTimeoutMs = 10'000;
+constexpr int kMinClientPingMs = 5'000;
+
+constexpr char kSessionServiceName[] = "sessionbroker.v1.SessionBrokerService";
+constexpr char kAdminServiceName[] = "sessionbroker.v1.AdminService";
+
+void SetChannelArguments(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  // Our listener does not share its port anyway; this is for whoever adds one of gRPC's own.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // The default is two hours, for which a client that is gone without a word would keep its place.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // And the clients may do the same; by default they would be told GOAWAY for it.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinClientPingMs);
+}
+
+}  // namespace
+
+RpcServer::RpcServer(Broker& broker, const Clock& raw_clock)
+    : broker_(broker), raw_clock_(raw_clock), session_service_(broker), admin_service_(broker) {}
+
+absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view listen,
+                                                            Broker& broker, const Clock& raw_clock,
+                                                            StallClock& stall_clock) {
+  absl::StatusOr<TcpListener> listener = TcpListener::Listen(listen);
+  if (!listener.ok()) return listener.status();
+
+  std::unique_ptr<RpcServer> self(new RpcServer(broker, raw_clock));
+  self->address_ = listener->address();
+  // Both are switches of the process, read by the builder.
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  SetChannelArguments(builder);
+  builder.RegisterService(&self->session_service_);
+  builder.RegisterService(&self->admin_service_);
+  self->acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
+  self->server_ = builder.BuildAndStart();
+  if (self->server_ == nullptr) return absl::InternalError("gRPC could not start its server");
+
+  grpc::HealthCheckServiceInterface* health = self->server_->GetHealthCheckService();
+  BROKER_CHECK(health != nullptr);
+  for (const char* name : {"", kSessionServiceName, kAdminServiceName}) {
+    health->SetServingStatus(name, true);
+  }
+  self->watchdog_ = std::make_unique<LoopWatchdog>(
+      self->server_->InProcessChannel(grpc::ChannelArguments()), raw_clock, stall_clock);
+  self->accept_loop_ = std::make_unique<AcceptLoop>(
+      *std::move(listener), raw_clock, [acceptor = self->acceptor_.get()](int listener_fd, int fd) {
+        grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+        connection.listener_fd = listener_fd;
+        connection.fd = fd;
+        acceptor->HandleNewConnection(&connection);
+      });
+  return self;
+}
+
+RpcServer::~RpcServer() {
+  // Nothing to shut down where Start() gave up half way.
+  if (watchdog_ != nullptr) Shutdown(Duration::zero());
+}
+
+void RpcServer::Shutdown(Duration grace) {
+  if (down_) return;
+  down_ = true;
+  // Health first, so that who watches it goes elsewhere before calls are refused.
+  server_->GetHealthCheckService()->Shutdown();
+  broker_.Shutdown();
+  accept_loop_.reset();
+  watchdog_->Stop();
+  // Nothing of ours is unanswered now. What keeps gRPC are clients that do not read, and streams
+  // that watch health, which end only here.
+  server_->Shutdown(raw_clock_.Now().wall + std::min(grace * 3 / 4, kMaxDrain));
+  server_->Wait();
+}
+
+}  // namespace broker

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <grpcpp/channel.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/base/clock.h"
+#include "server/base/stall_clock.h"
+#include "server/broker/broker.h"
+#include "server/rpc/accept_loop.h"
+#include "server/rpc/admin_service.h"
+#include "server/rpc/loop_watchdog.h"
+#include "server/rpc/session_service.h"
+
+namespace broker {
+
+// The gRPC server with everything on it: both services, health (of the whole and per service),
+// reflection, the accept loop, the watchdog of the event loop.
+//
+//   serving --- Shutdown() ---> health says NOT_SERVING, waiters are told, calls are finished --->
+//   down
+//
+// Limits, here and not in flags because clients rely on them: messages of 4 MiB, metadata of 8 KiB.
+// Dead connections are found by keepalive within 40 s; clients may ping every 5 s, without calls
+// too.
+//
+// Thread-safe, but for Shutdown(), which one thread calls. Everything passed in must outlive it.
+class RpcServer {
+ public:
+  // The last that is waited for answers to go out, once all have been given; see Shutdown().
+  static constexpr Duration kMaxDrain = std::chrono::seconds(2);
+
+  // Serves on `listen` ("ADDRESS:PORT"; port 0: any free one). Errors are TcpListener's.
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(absl::string_view listen, Broker& broker,
+                                                          const Clock& raw_clock,
+                                                          StallClock& stall_clock);
+  // Shuts down with no grace, unless that was done.
+  ~RpcServer();
+
+  RpcServer(const RpcServer&) = delete;
+  RpcServer& operator=(const RpcServer&) = delete;
+
+  // Where it listens, with the real port.
+  const std::string& address() const { return address_; }
+  // May be asked after Shutdown(), too.
+  const LoopWatchdog& watchdog() const { return *watchdog_; }
+
+  // Turns health to NOT_SERVING, has the broker refuse what comes and answer what waits, accepts no
+  // more connections, and gives the answers three quarters of `grace`, at most kMaxDrain, to go
+  // out. Then cuts off who does not take them.
+  void Shutdown(Duration grace);
+
+ private:
+  RpcServer(Broker& broker, const Clock& raw_clock);
+
+  Broker& broker_;
+  const Clock& raw_clock_;
+  SessionService session_service_;
+  AdminService admin_service_;
+  std::string address_;
+  bool down_ = false;
+
+  // In the order in which they are built; taken down in reverse.
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<LoopWatchdog> watchdog_;
+  std::unique_ptr<AcceptLoop> accept_loop_;
+};
+
+}  // namespace broker

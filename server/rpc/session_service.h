@@ -1,0 +1,55 @@
+#pragma once
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include "server/broker/broker.h"
+#include "sessionbroker/v1/broker.grpc.pb.h"
+
+namespace broker {
+
+namespace session_service_internal {
+using S = sessionbroker::v1::SessionBrokerService;
+// clang-format off
+using Raw =
+    S::WithRawCallbackMethod_Acquire<
+    S::WithRawCallbackMethod_Activate<
+    S::WithRawCallbackMethod_Renew<
+    S::WithRawCallbackMethod_Release<
+    S::WithRawCallbackMethod_End<
+    S::WithRawCallbackMethod_GetSession<
+    S::WithRawCallbackMethod_ListSessions<S::Service>>>>>>>;
+// clang-format on
+}  // namespace session_service_internal
+
+// SessionBrokerService over gRPC: reads and checks, calls the broker, writes. Decides nothing.
+//
+// No method blocks. All but Acquire are answered on the thread that read them.
+//
+// Thread-safe. `broker` must outlive the server that this is registered with.
+class SessionService final : public session_service_internal::Raw {
+ public:
+  explicit SessionService(Broker& broker) : broker_(broker) {}
+
+  grpc::ServerUnaryReactor* Acquire(grpc::CallbackServerContext* context,
+                                    const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
+  grpc::ServerUnaryReactor* Activate(grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
+  grpc::ServerUnaryReactor* Renew(grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
+                                  grpc::ByteBuffer* out) override;
+  grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* context,
+                                    const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
+  grpc::ServerUnaryReactor* End(grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
+                                grpc::ByteBuffer* out) override;
+  grpc::ServerUnaryReactor* GetSession(grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
+  grpc::ServerUnaryReactor* ListSessions(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* in,
+                                         grpc::ByteBuffer* out) override;
+
+ private:
+  Broker& broker_;
+};
+
+}  // namespace broker

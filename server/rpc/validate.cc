@@ -1,0 +1,158 @@
+#include "server/rpc/validate.h"
+
+#include <google/protobuf/duration.pb.h>
+
+#include <initializer_list>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/error.h"
+#include "server/rpc/field_checks.h"
+#include "server/rpc/namespace_convert.h"
+#include "server/rpc/page_token.h"
+
+namespace broker {
+namespace {
+
+namespace pb = ::sessionbroker::v1;
+
+// The first that is not OK. All are computed, which costs a few comparisons and reads like a table.
+absl::Status First(std::initializer_list<absl::Status> checks) {
+  for (const absl::Status& check : checks) {
+    if (!check.ok()) return check;
+  }
+  return absl::OkStatus();
+}
+
+// An enum without a value of ours: a newer client's, or nonsense. Doing the default instead would
+// be a guess.
+absl::Status CheckEnum(absl::string_view field, int value, bool known) {
+  if (known) return absl::OkStatus();
+  return InvalidField(field, absl::StrCat("has no value ", value));
+}
+
+absl::Status CheckDuration(absl::string_view field, bool present,
+                           const google::protobuf::Duration& duration) {
+  return present ? ReadDuration(field, duration).status() : absl::OkStatus();
+}
+
+absl::Status CheckLeaseId(const std::string& lease_id) {
+  return lease_id.empty() ? InvalidField("lease_id", "must be given") : absl::OkStatus();
+}
+
+absl::Status CheckOutcome(const pb::ActivateRequest& request) {
+  switch (request.outcome_case()) {
+    case pb::ActivateRequest::kActivated:
+      return First({
+          CheckLength("activated.endpoint", request.activated().endpoint(), kMaxEndpointBytes),
+          CheckLabels("activated.labels", request.activated().labels()),
+      });
+    case pb::ActivateRequest::kFailure:
+      return First({
+          CheckLength("failure.message", request.failure().message(), kMaxInitFailureBytes),
+          CheckDuration("failure.retry_after", request.failure().has_retry_after(),
+                        request.failure().retry_after()),
+      });
+    case pb::ActivateRequest::OUTCOME_NOT_SET:
+      break;
+  }
+  return InvalidField("outcome", "must be activated or failure");
+}
+
+absl::Status CheckStates(const pb::ListSessionsRequest& request) {
+  for (int i = 0; i < request.states_size(); ++i) {
+    const int state = request.states(i);
+    if (!pb::SessionState_IsValid(state) || state == pb::SESSION_STATE_UNSPECIFIED) {
+      return CheckEnum(absl::StrCat("states[", i, "]"), state, false);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Validate(const pb::AcquireRequest& request) {
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      CheckKey("key", request.key()),
+      CheckLength("holder", request.holder(), kMaxHolderBytes),
+      CheckLength("owner", request.owner(), kMaxOwnerBytes),
+      CheckEnum("mode", request.mode(), pb::PinMode_IsValid(request.mode())),
+      CheckEnum("if_absent", request.if_absent(), pb::IfAbsent_IsValid(request.if_absent())),
+      CheckDuration("lease_ttl", request.has_lease_ttl(), request.lease_ttl()),
+      CheckDuration("wait_timeout", request.has_wait_timeout(), request.wait_timeout()),
+      CheckLength("request_id", request.request_id(), kMaxRequestIdBytes),
+      CheckLabels("labels", request.labels()),
+  });
+}
+
+absl::Status Validate(const pb::ActivateRequest& request) {
+  return First({CheckLeaseId(request.lease_id()), CheckOutcome(request)});
+}
+
+absl::Status Validate(const pb::RenewRequest& request) {
+  if (static_cast<size_t>(request.lease_ids_size()) > kMaxLeaseIdsPerRenew) {
+    return InvalidField("lease_ids", absl::StrCat("must hold at most ", kMaxLeaseIdsPerRenew,
+                                                  " ids, holds ", request.lease_ids_size()));
+  }
+  return CheckLength("holder", request.holder(), kMaxHolderBytes);
+}
+
+absl::Status Validate(const pb::ReleaseRequest& request) {
+  return First({
+      CheckLeaseId(request.lease_id()),
+      CheckEnum("disposition", request.disposition(),
+                pb::Disposition_IsValid(request.disposition())),
+  });
+}
+
+absl::Status Validate(const pb::EndRequest& request) {
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      CheckKey("key", request.key()),
+      CheckLength("reason", request.reason(), kMaxReasonBytes),
+  });
+}
+
+absl::Status Validate(const pb::GetSessionRequest& request) {
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      CheckKey("key", request.key()),
+  });
+}
+
+absl::Status Validate(const pb::ListSessionsRequest& request) {
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      CheckLength("key_prefix", request.key_prefix(), kMaxKeyBytes),
+      CheckLabels("labels", request.labels()),
+      CheckStates(request),
+      CheckPageSize(request.page_size()),
+      ReadSessionPageToken(request.page_token()).status(),
+  });
+}
+
+absl::Status Validate(const pb::GetNamespaceRequest& request) {
+  return CheckNamespaceName("name", request.name());
+}
+
+absl::Status Validate(const pb::UpdateNamespaceRequest& request) {
+  NamespaceSettings settings;
+  return First({
+      CheckNamespaceName("name", request.name()),
+      ApplyUpdate(request, settings),
+  });
+}
+
+absl::Status Validate(const pb::ListNamespacesRequest& request) {
+  return First({
+      CheckPageSize(request.page_size()),
+      ReadNamespacePageToken(request.page_token()).status(),
+  });
+}
+
+absl::Status Validate(const pb::DeleteNamespaceRequest& request) {
+  return CheckNamespaceName("name", request.name());
+}
+
+}  // namespace broker

@@ -1,0 +1,152 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
+#include "server/base/timer_wheel.h"
+#include "server/session/capacity_ledger.h"
+#include "server/session/key_bytes.h"
+#include "server/session/slab.h"
+#include "server/session/types.h"
+
+namespace broker {
+
+// What a shard keeps: entries (one a key), leases and waiters. Plain data, guarded by the shard's
+// lock; the rules are in shard.h.
+
+enum TimerKind : uint8_t { kLeaseTimer = 1, kWaiterTimer = 2 };
+
+// One lease, or what is remembered of one. Slots are reused: `sequence` tells the users apart.
+// The timer stays armed when the slot is freed and reused, so that acquiring and releasing a busy
+// session moves nothing in the wheel; see TimerWheel.
+struct LeaseSlot : TimerNode {
+  uint32_t self = kNil;  // Its number.
+  LeaseSecret secret{};
+  uint64_t sequence = 0;
+  MonotonicTime granted;
+  MonotonicTime renewed;       // The last sign of life.
+  MonotonicTime prior_active;  // The session's last activity before this grant, to undo it.
+  uint32_t entry = kNil;       // kNil: not held.
+  ListLinks siblings;          // Of the same session.
+  uint32_t ttl_ms = 0;
+  uint32_t next_free = kNil;
+  uint32_t fingerprint = 0;  // Of the request, where there is a request_id: see FingerprintOf.
+  PinMode mode = PinMode::kShared;
+  LeaseStatus status = LeaseStatus::kUnknown;
+  uint16_t answers = 0;  // How many calls were given it, by their request_id, and not undone.
+  std::string holder;
+  std::unique_ptr<std::string> request_id;
+
+  bool held() const { return entry != kNil; }
+  Duration ttl() const { return std::chrono::milliseconds(ttl_ms); }
+};
+
+// A queued Acquire.
+struct Waiter : TimerNode {
+  uint64_t arrival = 0;
+  uint32_t entry = kNil;
+  PinMode mode = PinMode::kShared;
+  IfAbsent if_absent = IfAbsent::kCreate;
+  bool full_session = false;
+  // Waits for what it set in motion itself and nothing else: wait_timeout 0, or a full queue.
+  bool no_wait = false;
+  bool queue_full = false;
+  bool counted = false;  // Against max_waiters; what may not wait is not.
+  std::optional<Duration> lease_ttl;
+  MonotonicTime since;
+  MonotonicTime deadline;
+  LeaseSecret secret{};
+  uint32_t fingerprint = 0;
+  std::string holder;
+  std::string owner;
+  std::string request_id;
+  Labels labels;
+  std::shared_ptr<AcquireObserver> observer;
+};
+
+// The waiters of one key by arrival, whatever they wait for: the entry's state says what that is.
+struct WaitQueue {
+  uint64_t group = 0;  // What the ledger knows them by.
+  absl::btree_map<uint64_t, std::unique_ptr<Waiter>> waiters;
+};
+
+// What is left of a session that is out of use and can be brought back.
+struct SuspendedRecord {
+  std::string owner;
+  Labels labels;
+  uint64_t generation = 0;
+  WallTime create_time;
+  WallTime last_active_time;
+  MonotonicTime suspended_at;
+  uint64_t revision = 0;
+  bool reset = true;  // What the next initializer is told.
+};
+
+// The idle sessions of one owner in one shard, longest idle first.
+struct OwnerIdle {
+  std::string owner;
+  uint32_t sessions = 0;  // That point here.
+  absl::btree_set<std::pair<MonotonicTime, uint32_t>> idle;
+};
+
+// The part of a session that pinning does not touch.
+struct SessionDetails {
+  SlotToken slot;
+  std::string owner;
+  std::string endpoint;
+  Labels labels;
+  WallTime create_time;
+  MonotonicTime created;
+  uint64_t revision = 0;
+  OwnerIdle* owner_idle = nullptr;  // Null without an owner.
+};
+
+enum class EntryState : uint8_t {
+  kFree,    // Not in use: in the slab's free list.
+  kQueued,  // No session; waiters for a slot.
+  kInitializing,
+  kActive,
+  kSuspended,  // A record, and maybe waiters for a slot to restore it.
+};
+
+enum class IdlePlace : uint8_t { kNone, kList, kLapsed };
+enum class AgePlace : uint8_t { kNone, kByAge, kOverAge, kSuspended };
+
+// An entry's place in the idle list, apart from the entry: unlinking one touches both its
+// neighbours, and eight bytes a session stay in a cache where the entries do not.
+struct IdleLink {
+  ListLinks links;
+};
+
+// One key. The first cache line is all that pinning an active session reads.
+struct alignas(64) Entry {
+  KeyBytes key;
+  uint64_t generation = 0;
+  MonotonicTime last_active;         // Genuine use only.
+  std::unique_ptr<WaitQueue> queue;  // Null: nobody waits.
+  uint32_t pins = 0;
+  uint32_t first_lease = kNil;
+  uint32_t initializer = kNil;  // The lease that was told to initialize this generation.
+  EntryState state = EntryState::kFree;
+  IdlePlace idle_place = IdlePlace::kNone;
+  bool exclusive : 1 = false;  // Its one pin is an exclusive one.
+  // Of `details`, which are not read for what they do not have.
+  bool has_endpoint : 1 = false;
+  bool has_owner : 1 = false;
+
+  alignas(64) std::unique_ptr<SessionDetails> details;  // Of a live session.
+  std::unique_ptr<SuspendedRecord> record;  // Of a suspended one, also while it is being restored.
+  ListLinks age;                            // In the list that `age_place` names.
+  uint32_t hash = 0;
+  uint32_t next_free = kNil;
+  AgePlace age_place = AgePlace::kNone;
+
+  bool live() const { return state == EntryState::kInitializing || state == EntryState::kActive; }
+};
+static_assert(sizeof(Entry) == 128);
+
+}  // namespace broker

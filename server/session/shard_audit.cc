@@ -1,0 +1,123 @@
+// What is kept twice over must agree: for tests, and a little at a time for the reaper.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/session/shard.h"
+
+namespace broker {
+
+void Shard::AuditEntryLocked(EntryIndex index, std::vector<std::string>& wrong) const {
+  const Entry& entry = entries_[index];
+  const auto say = [&](absl::string_view what) {
+    wrong.push_back(absl::StrCat("entry ", index, " of shard ", number_, ": ", what));
+  };
+  if (entry.state == EntryState::kFree) {
+    if (entry.details || entry.queue || entry.record || entry.pins != 0) say("free but not empty");
+    return;
+  }
+  if (FindLocked(entry.key.view(), entry.hash) != index) say("not found under its key");
+  uint32_t pins = 0;
+  bool exclusive = false;
+  for (LeaseIndex lease = entry.first_lease; lease != kNil; lease = leases_[lease].siblings.next) {
+    ++pins;
+    exclusive |= leases_[lease].mode == PinMode::kExclusive;
+    if (leases_[lease].entry != index) say("has a lease of another entry");
+    if (!leases_[lease].armed()) say("has a lease without a timer");
+    if (pins > entry.pins) break;
+  }
+  if (pins != entry.pins) say("pins and leases differ");
+  if (exclusive != entry.exclusive) say("exclusive flag is wrong");
+  if (exclusive && pins != 1) say("an exclusive lease is not alone");
+  const bool idle = entry.state == EntryState::kActive && entry.pins == 0;
+  if (idle != (entry.idle_place != IdlePlace::kNone)) say("invariant 1: idle order");
+  if (entry.live() != (entry.details != nullptr)) say("details of what does not live");
+  if (entry.live() && !entry.details->slot.held()) say("invariant 3: lives without a slot");
+  if (entry.state == EntryState::kInitializing &&
+      (entry.pins != 1 || entry.first_lease != entry.initializer)) {
+    say("invariant 4: initializer");
+  }
+  if (entry.state == EntryState::kSuspended &&
+      (entry.record == nullptr || entry.age_place != AgePlace::kSuspended)) {
+    say("suspended without a record");
+  }
+  if (entry.live() !=
+      (entry.age_place == AgePlace::kByAge || entry.age_place == AgePlace::kOverAge)) {
+    say("age order");
+  }
+  if (entry.state == EntryState::kQueued && entry.queue == nullptr) say("queued without waiters");
+  if (entry.queue != nullptr && entry.queue->waiters.empty()) say("empty queue");
+}
+
+std::vector<std::string> Shard::CheckInvariants() const {
+  std::vector<std::string> wrong;
+  uint64_t initializing = 0, active = 0, pinned = 0, suspended = 0, leases = 0, waiters = 0,
+           used = 0;
+  for (EntryIndex index = 0; index < entries_.size(); ++index) {
+    const Entry& entry = entries_[index];
+    AuditEntryLocked(index, wrong);
+    if (entry.state == EntryState::kFree) continue;
+    ++used;
+    initializing += entry.state == EntryState::kInitializing;
+    active += entry.state == EntryState::kActive;
+    pinned += entry.state == EntryState::kActive && entry.pins > 0;
+    suspended += entry.state == EntryState::kSuspended;
+    leases += entry.pins;
+    waiters += entry.queue != nullptr ? entry.queue->waiters.size() : 0;
+  }
+  const auto compare = [&](absl::string_view what, uint64_t truth, uint64_t counted) {
+    if (truth != counted) {
+      wrong.push_back(
+          absl::StrCat("shard ", number_, " has ", truth, " ", what, ", counted ", counted));
+    }
+  };
+  compare("entries", used, index_.size());
+  compare("initializing", initializing, counts_.initializing.get());
+  compare("active", active, counts_.active.get());
+  compare("pinned", pinned, counts_.pinned.get());
+  compare("suspended", suspended, counts_.suspended.get());
+  compare("leases", leases, counts_.leases.get());
+  compare("waiters", waiters, counts_.waiters.get());
+  compare("waiters by arrival", waiters, waiters_.size());
+
+  // The idle list: complete, in order, and published.
+  uint64_t idle = lapsed_.size();
+  MonotonicTime last = MonotonicTime::min();
+  for (EntryIndex index = idle_.front(); index != kNil; index = idle_links_[index].links.next) {
+    if (entries_[index].last_active < last) wrong.push_back("invariant 2: idle list out of order");
+    last = entries_[index].last_active;
+    if (++idle > used) break;
+  }
+  compare("idle", active - pinned, idle);
+  const EntryIndex oldest = OldestIdleLocked();
+  if (oldest_idle() != (oldest == kNil ? MonotonicTime::max() : entries_[oldest].last_active)) {
+    wrong.push_back(absl::StrCat("shard ", number_, ": published oldest idle is wrong"));
+  }
+  uint64_t owned = 0, owned_idle = 0;
+  for (const auto& [owner, owner_idle] : owners_) {
+    owned += owner_idle.sessions;
+    owned_idle += owner_idle.idle.size();
+  }
+  uint64_t true_owned = 0, true_owned_idle = 0;
+  for (EntryIndex index = 0; index < entries_.size(); ++index) {
+    const Entry& entry = entries_[index];
+    if (!entry.live() || entry.details->owner_idle == nullptr) continue;
+    ++true_owned;
+    true_owned_idle += entry.idle_place != IdlePlace::kNone;
+  }
+  compare("owned", true_owned, owned);
+  compare("owned idle", true_owned_idle, owned_idle);
+  return wrong;
+}
+
+void Shard::AuditSome(int entries) {
+  std::vector<std::string> wrong;
+  for (int i = 0; i < entries && entries_.size() > 0; ++i) {
+    if (audited_ >= entries_.size()) audited_ = 0;
+    AuditEntryLocked(audited_++, wrong);
+  }
+  counts_.invariant_violations.Add(static_cast<int64_t>(wrong.size()));
+}
+
+}  // namespace broker

@@ -1,0 +1,233 @@
+// How generations start and end.
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/check.h"
+#include "server/session/shard.h"
+
+namespace broker {
+
+void Shard::StartGenerationLocked(EntryIndex index, SlotToken token, absl::string_view owner,
+                                  const Labels* labels, Instant now) {
+  Entry& entry = entries_[index];
+  BROKER_CHECK(!entry.live() && token.held() && entry.pins == 0);
+  // The others who wait on the key wait at its gate now.
+  if (entry.queue != nullptr) {
+    for (const auto& [arrival, waiter] : entry.queue->waiters) context_.ledger.Withdraw(arrival);
+  }
+  if (entry.state == EntryState::kSuspended) {
+    LeaveAgeLocked(index);
+    counts_.suspended.Add(-1);
+    context_.suspended.fetch_sub(1, std::memory_order_relaxed);
+  }
+  entry.details = std::make_unique<SessionDetails>();
+  SessionDetails& details = *entry.details;
+  details.slot = std::move(token);
+  details.owner = std::string(owner);
+  if (entry.record != nullptr) {
+    details.labels = entry.record->labels;
+  } else if (labels != nullptr) {
+    details.labels = *labels;
+  }
+  details.create_time = now.wall;
+  details.created = now.mono;
+  details.revision = NextRevision();
+  details.owner_idle = JoinOwnerLocked(details.owner);
+  entry.has_owner = details.owner_idle != nullptr;
+  entry.generation = NextNumberLocked();
+  entry.state = EntryState::kInitializing;
+  entry.has_endpoint = false;
+  entry.last_active = now.mono;
+  EnterAgeLocked(index, AgePlace::kByAge);
+  if (config_->max_lifetime > Duration::zero()) LowerDueLocked(now.mono + config_->max_lifetime);
+  counts_.initializing.Add(1);
+}
+
+SlotToken Shard::EndGenerationLocked(EntryIndex index, EndCause cause, Instant now) {
+  Entry& entry = entries_[index];
+  BROKER_CHECK(entry.live());
+  const bool was_active = entry.state == EntryState::kActive;
+  LeaveIdleLocked(index);
+  LeaveAgeLocked(index);
+  while (entry.first_lease != kNil) EndLeaseLocked(entry.first_lease, LeaseStatus::kSessionEnded);
+  entry.initializer = kNil;
+
+  std::unique_ptr<SessionDetails> details = std::move(entry.details);
+  LeaveOwnerLocked(details->owner_idle);
+  const uint64_t revision = NextRevision();
+  if (cause == EndCause::kDiscarded) {
+    entry.record = std::make_unique<SuspendedRecord>();
+    entry.record->owner = std::move(details->owner);
+    entry.record->labels = std::move(details->labels);
+    entry.record->generation = entry.generation;
+    entry.record->create_time = details->create_time;
+    entry.record->last_active_time = now.ToWall(entry.last_active);
+  } else if (cause != EndCause::kInitFailed) {
+    entry.record.reset();
+  }
+  if (entry.record != nullptr) {
+    // New, or one whose restore has failed: it stays, and its retention starts again.
+    entry.record->suspended_at = now.mono;
+    entry.record->revision = revision;
+    entry.state = EntryState::kSuspended;
+    entry.generation = entry.record->generation;
+    EnterAgeLocked(index, AgePlace::kSuspended);
+    counts_.suspended.Add(1);
+    context_.suspended.fetch_add(1, std::memory_order_relaxed);
+    if (config_->suspended_retention > Duration::zero()) {
+      LowerDueLocked(now.mono + config_->suspended_retention);
+    }
+  } else {
+    entry.state = EntryState::kQueued;
+  }
+  (was_active ? counts_.active : counts_.initializing).Add(-1);
+  // What was idle became pinned in the books by leaving the idle order.
+  if (was_active) counts_.pinned.Add(-1);
+  counts_.ends[static_cast<int>(cause)].Add(1);
+  return std::move(details->slot);
+}
+
+void Shard::EndIdleLocked(EntryIndex index, EndCause cause, Instant now, Effects& fx) {
+  Entry& entry = entries_[index];
+  BROKER_CHECK(entry.state == EntryState::kActive && entry.pins == 0 && entry.queue == nullptr);
+  std::unique_ptr<SessionInfo> displaced;
+  if (cause == EndCause::kEvicted)
+    displaced = std::make_unique<SessionInfo>(InfoLocked(entry, now));
+  SlotToken slot = EndGenerationLocked(index, cause, now);
+  TidyQueueLocked(index, now, fx);
+  context_.ledger.Release(std::move(slot), std::move(displaced));
+}
+
+absl::StatusOr<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint64_t if_generation,
+                                      absl::string_view reason, Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  const EntryIndex index = FindLocked(key, hash);
+  if (index == kNil) return EndOutcome{};
+  Entry& entry = entries_[index];
+  if (entry.state == EntryState::kQueued) return EndOutcome{};  // There is nothing but a wish.
+  if (if_generation != 0 && if_generation != entry.generation) {
+    return KeyError(Reason::kGenerationMismatch, key,
+                    absl::StrCat("is in generation ", entry.generation, ", not ", if_generation));
+  }
+  EndOutcome outcome;
+  outcome.ended = true;
+  outcome.session = InfoLocked(entry, now);
+  if (entry.state == EntryState::kSuspended) {
+    ForgetRecordLocked(index, now, fx);
+    outcome.session->revision = context_.revision.load(std::memory_order_relaxed);
+    return outcome;
+  }
+  const SlotToken slot = EndGenerationLocked(index, EndCause::kEnded, now);
+  outcome.session->pins = 0;
+  outcome.session->revision = context_.revision.load(std::memory_order_relaxed);
+  ErrorInfo error;
+  error.reason = Reason::kSessionEnded;
+  error.metadata["namespace"] = context_.namespace_name;
+  error.metadata["key"] = std::string(key);
+  if (!reason.empty()) error.metadata["reason"] = std::string(reason);
+  RefuseAllLocked(index,
+                  MakeError(std::move(error), absl::StrCat("session '", key, "' was ended",
+                                                           reason.empty() ? "" : ": ", reason)),
+                  now, fx);
+  TidyQueueLocked(index, now, fx);
+  return outcome;
+}
+
+bool Shard::EvictOldest(absl::string_view owner, Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  if (!MayEvict()) return false;
+  EntryIndex index = kNil;
+  if (owner.empty()) {
+    index = OldestIdleLocked();
+  } else if (auto it = owners_.find(owner); it != owners_.end() && !it->second.idle.empty()) {
+    index = it->second.idle.begin()->second;
+  }
+  if (index == kNil) return false;
+  EndIdleLocked(index, EndCause::kEvicted, now, fx);
+  return true;
+}
+
+MonotonicTime Shard::OldestIdleOf(absl::string_view owner) const {
+  auto it = owners_.find(owner);
+  if (it == owners_.end() || it->second.idle.empty()) return MonotonicTime::max();
+  return it->second.idle.begin()->first;
+}
+
+bool Shard::ForgetOldestSuspended(Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  const EntryIndex index = suspended_.front();
+  if (index == kNil) return false;
+  ForgetRecordLocked(index, now, fx);
+  return true;
+}
+
+void Shard::ForgetRecordLocked(EntryIndex index, Instant now, Effects& fx) {
+  Entry& entry = entries_[index];
+  BROKER_CHECK(entry.state == EntryState::kSuspended);
+  // Whoever waits to restore it builds it anew instead, under the owner that he asked for. Who is
+  // not in the ledger has a grant on its way, and Deliver sees to him.
+  std::vector<const Waiter*> queued;
+  if (entry.queue != nullptr) {
+    for (const auto& [arrival, waiter] : entry.queue->waiters) {
+      if (context_.ledger.Withdraw(arrival)) queued.push_back(waiter.get());
+    }
+  }
+  LeaveAgeLocked(index);
+  entry.record.reset();
+  entry.state = EntryState::kQueued;
+  counts_.suspended.Add(-1);
+  context_.suspended.fetch_sub(1, std::memory_order_relaxed);
+  NextRevision();
+  for (const Waiter* waiter : queued) JoinLedgerLocked(index, *waiter, fx);
+  TidyQueueLocked(index, now, fx);
+}
+
+absl::Status Shard::CapacityErrorLocked(Reason reason, absl::string_view owner,
+                                        absl::string_view waited_for) const {
+  uint64_t pinned = 0, initializing = 0, active = 0;
+  for (const ShardCounts* counts : context_.shard_counts) {
+    pinned += counts->pinned.get();
+    initializing += counts->initializing.get();
+    active += counts->active.get();
+  }
+  // Not the sum of the shards' counts, which has those that may not wait in it: the caller for one.
+  const uint64_t waiters = context_.waiters.load(std::memory_order_relaxed);
+  const uint64_t idle = active > pinned ? active - pinned : 0;
+  const bool by_owner = !owner.empty() && config_->max_sessions_per_owner.has_value();
+  const bool queue_full = reason == Reason::kQueueFull;
+  const char* name = queue_full ? "max_waiters"
+                     : by_owner ? "max_sessions_per_owner"
+                                : "max_sessions";
+  const uint64_t limit = queue_full ? config_->max_waiters
+                         : by_owner ? *config_->max_sessions_per_owner
+                                    : config_->max_sessions;
+  ErrorInfo info;
+  info.reason = reason;
+  info.metadata["namespace"] = context_.namespace_name;
+  info.metadata["limit_name"] = name;
+  info.metadata["limit"] = absl::StrCat(limit);
+  info.metadata["pinned"] = absl::StrCat(pinned);
+  info.metadata["initializing"] = absl::StrCat(initializing);
+  info.metadata["idle"] = absl::StrCat(idle);
+  info.metadata["waiters"] = absl::StrCat(waiters);
+  if (by_owner) {
+    info.metadata["owner"] = std::string(owner);
+    info.metadata["owner_sessions"] = absl::StrCat(context_.ledger.owner_used(owner));
+  }
+  if (!MayEvict() && idle > 0) info.metadata["blocked_by"] = "store";
+  if (!waited_for.empty()) info.metadata["waited_for"] = std::string(waited_for);
+  if (reason != Reason::kWaitTimeout) {
+    info.quota_subject = absl::StrCat("namespace:", context_.namespace_name, "/", name);
+  }
+  const std::string message = absl::StrCat(
+      name, " of ", limit, " reached in namespace '", context_.namespace_name, "'",
+      by_owner ? absl::StrCat(" by owner '", owner, "'") : "", ": ", pinned, " pinned, ",
+      initializing, " initializing, ", idle, " idle, ", waiters, " waiting",
+      reason == Reason::kWaitTimeout ? "; no slot became free within wait_timeout" : "");
+  return MakeError(std::move(info), message);
+}
+
+}  // namespace broker

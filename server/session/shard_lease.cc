@@ -1,0 +1,346 @@
+// Leases: granted, proven alive, given back, lost.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/check.h"
+#include "server/session/mutants.h"
+#include "server/session/shard.h"
+
+namespace broker {
+namespace {
+
+// How many involuntary ends a shard remembers the reason of. Bounds the slots that wait to be
+// reused.
+constexpr size_t kRemembered = 256;
+
+// In a time that does not depend on where they differ, because a lease id is a secret.
+bool SameSecret(const LeaseSecret& a, const LeaseSecret& b) {
+  uint8_t difference = 0;
+  for (size_t i = 0; i < a.size(); ++i) difference |= a[i] ^ b[i];
+  return difference == 0;
+}
+
+}  // namespace
+
+Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& params,
+                                          Instant now) {
+  Entry& entry = entries_[index];
+  if (entry.pins == 0 && entry.state == EntryState::kActive) LeaveIdleLocked(index);
+  const LeaseIndex lease = leases_.Allocate();
+  LeaseSlot& slot = leases_[lease];
+  slot.self = lease;
+  const Duration ttl = std::clamp(params.ttl.value_or(config_->default_lease_ttl), kMinLeaseTtl,
+                                  std::max(config_->max_lease_ttl, kMinLeaseTtl));
+  slot.ttl_ms = static_cast<uint32_t>(ttl / std::chrono::milliseconds(1));
+  slot.secret = params.secret;
+  slot.sequence = NextNumberLocked();
+  slot.granted = slot.renewed = now.mono;
+  slot.prior_active = entry.last_active;
+  slot.mode = params.mode;
+  slot.status = LeaseStatus::kHeld;
+  slot.answers = 1;
+  slot.holder.assign(params.holder.data(), params.holder.size());
+
+  slot.entry = index;
+  slot.siblings = {kNil, entry.first_lease};
+  if (entry.first_lease != kNil) leases_[entry.first_lease].siblings.prev = lease;
+  entry.first_lease = lease;
+  ++entry.pins;
+  entry.exclusive = params.mode == PinMode::kExclusive;
+  entry.last_active = std::max(entry.last_active, now.mono);
+  if (entry.state == EntryState::kInitializing) entry.initializer = lease;
+
+  if (!params.request_id.empty()) {
+    slot.request_id = std::make_unique<std::string>(params.request_id);
+    slot.fingerprint = params.fingerprint;
+    requests_.Insert({entry.key.view(), slot.holder, *slot.request_id}, lease);
+  }
+  counts_.leases.Add(1);
+  ArmLeaseLocked(lease);
+  return lease;
+}
+
+void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
+  LeaseSlot& slot = leases_[index];
+  Entry& entry = entries_[slot.entry];
+  if (slot.request_id != nullptr) {
+    requests_.Erase({entry.key.view(), slot.holder, *slot.request_id}, index);
+    slot.request_id.reset();
+  }
+  if (slot.siblings.prev != kNil) {
+    leases_[slot.siblings.prev].siblings.next = slot.siblings.next;
+  } else {
+    entry.first_lease = slot.siblings.next;
+  }
+  if (slot.siblings.next != kNil) leases_[slot.siblings.next].siblings.prev = slot.siblings.prev;
+  slot.siblings = {};
+  slot.entry = kNil;
+  slot.status = status;
+  BROKER_CHECK(entry.pins > 0);
+  if (--entry.pins == 0) entry.exclusive = false;
+  if (entry.initializer == index) entry.initializer = kNil;
+  counts_.leases.Add(-1);
+
+  if (status == LeaseStatus::kReleased) {
+    leases_.Free(index);
+    return;
+  }
+  slot.holder = std::string();
+  remembered_.push_back(index);
+  if (remembered_.size() > kRemembered) {
+    leases_[remembered_.front()].status = LeaseStatus::kUnknown;
+    leases_.Free(remembered_.front());
+    remembered_.pop_front();
+  }
+}
+
+Shard::LeaseIndex Shard::FindLeaseLocked(const LeaseRef& ref) const {
+  if (ref.slot >= leases_.size()) return kNil;
+  const LeaseSlot& slot = leases_[ref.slot];
+  const bool same = slot.sequence == ref.sequence && SameSecret(slot.secret, ref.secret);
+  return (same || BROKER_MUTANT(4)) && slot.held() ? ref.slot : kNil;
+}
+
+LeaseStatus Shard::StatusOfLostLocked(const LeaseRef& ref) const {
+  if (ref.slot >= leases_.size()) return LeaseStatus::kUnknown;
+  const LeaseSlot& slot = leases_[ref.slot];
+  const bool same = slot.sequence == ref.sequence && SameSecret(slot.secret, ref.secret);
+  return same && !slot.held() ? slot.status : LeaseStatus::kUnknown;
+}
+
+absl::Status Shard::LeaseLostLocked(const LeaseRef& ref) const {
+  ErrorInfo info;
+  info.reason = Reason::kLeaseLost;
+  info.metadata["namespace"] = context_.namespace_name;
+  switch (StatusOfLostLocked(ref)) {
+    case LeaseStatus::kExpired:
+      info.metadata["status"] = "EXPIRED";
+      break;
+    case LeaseStatus::kReleased:
+      info.metadata["status"] = "RELEASED";
+      break;
+    case LeaseStatus::kSessionEnded:
+      info.metadata["status"] = "SESSION_ENDED";
+      break;
+    case LeaseStatus::kRevoked:
+      info.metadata["status"] = "REVOKED";
+      break;
+    case LeaseStatus::kHeld:
+    case LeaseStatus::kUnknown:
+      info.metadata["status"] = "UNKNOWN";
+      break;
+  }
+  const std::string message =
+      absl::StrCat("the lease is not held (", info.metadata["status"], "); acquire again");
+  return MakeError(std::move(info), message);
+}
+
+Acquired Shard::MakeAcquiredLocked(LeaseIndex index, bool full_session, Instant now) const {
+  const LeaseSlot& slot = leases_[index];
+  const Entry& entry = entries_[slot.entry];
+  Acquired acquired;
+  acquired.lease = {context_.namespace_id, number_, index, slot.sequence, slot.secret};
+  acquired.ttl = TtlFromLocked(index, now.mono);
+  acquired.mode = slot.mode;
+  acquired.generation = entry.generation;
+  acquired.must_initialize = entry.initializer == index && entry.state == EntryState::kInitializing;
+  acquired.state = acquired.must_initialize ? SessionState::kInitializing : SessionState::kActive;
+  if (entry.has_endpoint) acquired.endpoint = entry.details->endpoint;
+  if (acquired.must_initialize) {
+    acquired.reset = entry.record != nullptr && entry.record->reset;
+  }
+  if (acquired.must_initialize || full_session) {
+    acquired.session = std::make_unique<SessionInfo>(InfoLocked(entry, now));
+  }
+  return acquired;
+}
+
+MonotonicTime Shard::HardDeadlineLocked(LeaseIndex index) const {
+  const LeaseSlot& slot = leases_[index];
+  const Entry& entry = entries_[slot.entry];
+  MonotonicTime deadline = MonotonicTime::max();
+  if (config_->max_hold > Duration::zero()) deadline = slot.granted + config_->max_hold;
+  if (entry.state == EntryState::kInitializing && config_->init_timeout > Duration::zero()) {
+    deadline = std::min(deadline, slot.granted + config_->init_timeout);
+  }
+  return deadline;
+}
+
+Duration Shard::TtlFromLocked(LeaseIndex index, MonotonicTime from) const {
+  const MonotonicTime hard = HardDeadlineLocked(index);
+  const Duration ttl = leases_[index].ttl();
+  return hard == MonotonicTime::max() ? ttl : std::clamp(hard - from, Duration::zero(), ttl);
+}
+
+void Shard::ArmLeaseLocked(LeaseIndex index) {
+  LeaseSlot& slot = leases_[index];
+  slot.kind = kLeaseTimer;
+  const MonotonicTime due = std::min(slot.renewed + slot.ttl(), HardDeadlineLocked(index));
+  wheel_.Arm(slot, due);
+  LowerDueLocked(due);
+}
+
+absl::StatusOr<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateParams& params,
+                                            Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  const LeaseIndex lease = FindLeaseLocked(ref);
+  if (lease == kNil) return LeaseLostLocked(ref);
+  const EntryIndex index = leases_[lease].entry;
+  Entry& entry = entries_[index];
+  if (entry.initializer != lease) {
+    return KeyError(Reason::kNotInitializer, entry.key.view(),
+                    "this lease was not told to initialize this generation");
+  }
+  if (entry.state == EntryState::kActive) return InfoLocked(entry, now);  // Once more (A17).
+  if (HardDeadlineLocked(lease) <= now.mono) {
+    // The reaper would have come in a moment: a late verdict changes nothing (A05).
+    LapseLocked(lease, LeaseStatus::kExpired, now, fx);
+    return LeaseLostLocked(ref);
+  }
+  SessionDetails& details = *entry.details;
+  details.endpoint.assign(params.endpoint.data(), params.endpoint.size());
+  entry.has_endpoint = !params.endpoint.empty();
+  if (params.labels != nullptr) {
+    for (const auto& [name, value] : *params.labels) details.labels[name] = value;
+  }
+  details.revision = NextRevision();
+  if (entry.record != nullptr) {  // What it was restored from is a session again.
+    entry.record.reset();
+  }
+  entry.state = EntryState::kActive;
+  entry.last_active = std::max(entry.last_active, now.mono);
+  counts_.initializing.Add(-1);
+  counts_.active.Add(1);
+  counts_.pinned.Add(1);
+  ServePinsLocked(index, now, fx);
+  return InfoLocked(entry, now);
+}
+
+absl::StatusOr<SessionInfo> Shard::FailInit(const LeaseRef& ref, const InitFailureParams& params,
+                                            Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  const LeaseIndex lease = FindLeaseLocked(ref);
+  if (lease == kNil) return LeaseLostLocked(ref);
+  const EntryIndex index = leases_[lease].entry;
+  Entry& entry = entries_[index];
+  if (entry.initializer != lease || entry.state != EntryState::kInitializing) {
+    return KeyError(Reason::kNotInitializer, entry.key.view(),
+                    "this lease is not initializing this generation");
+  }
+  SessionInfo info = InfoLocked(entry, now);
+  ErrorInfo error;
+  error.reason = Reason::kInitFailed;
+  error.metadata["namespace"] = context_.namespace_name;
+  error.metadata["key"] = info.key;
+  error.metadata["generation"] = absl::StrCat(info.generation);
+  error.metadata["message"] = std::string(params.message);
+  if (params.retry_after > Duration::zero()) error.retry_after = params.retry_after;
+  const absl::Status failed = MakeError(
+      std::move(error),
+      absl::StrCat("session '", info.key, "': could not be initialized: ", params.message));
+  // Its own lease ends by its own word, not against its will.
+  EndLeaseLocked(lease, LeaseStatus::kReleased);
+  const SlotToken slot = EndGenerationLocked(index, EndCause::kInitFailed, now);
+  info.pins = 0;
+  info.revision = context_.revision.load(std::memory_order_relaxed);
+  RefuseAllLocked(index, failed, now, fx);
+  TidyQueueLocked(index, now, fx);
+  return info;
+}
+
+RenewOutcome Shard::Renew(const LeaseRef& ref, Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  const LeaseIndex lease = FindLeaseLocked(ref);
+  if (lease == kNil) return {StatusOfLostLocked(ref), Duration::zero()};
+  if (HardDeadlineLocked(lease) <= now.mono) {
+    const bool initializing = entries_[leases_[lease].entry].state == EntryState::kInitializing;
+    LapseLocked(lease, initializing ? LeaseStatus::kExpired : LeaseStatus::kRevoked, now, fx);
+    return {StatusOfLostLocked(ref), Duration::zero()};
+  }
+  LeaseSlot& slot = leases_[lease];
+  slot.renewed = std::max(slot.renewed, now.mono);
+  if (BROKER_MUTANT(5)) entries_[slot.entry].last_active = now.mono;
+  ArmLeaseLocked(lease);  // Moves nothing, unless a shorter max_hold was set since it was armed.
+  counts_.renewals.Add(1);
+  return {LeaseStatus::kHeld, TtlFromLocked(lease, now.mono)};
+}
+
+ReleaseOutcome Shard::Release(const LeaseRef& ref, Disposition disposition, Instant now,
+                              Effects& fx) {
+  now = AdvanceLocked(now);
+  const LeaseIndex lease = FindLeaseLocked(ref);
+  if (lease == kNil) {
+    counts_.releases_unmatched.Add(1);
+    return {false, StatusOfLostLocked(ref), 0};
+  }
+  counts_.releases.Add(1);
+  const EntryIndex index = leases_[lease].entry;
+  Entry& entry = entries_[index];
+  const bool initializing = entry.state == EntryState::kInitializing;
+  EndLeaseLocked(lease, LeaseStatus::kReleased);
+  if (initializing) {  // Without a verdict: as if the initializer had vanished.
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
+    return {true, LeaseStatus::kReleased, 0};
+  }
+  if (disposition == Disposition::kDiscard) {
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kDiscarded, now), now, fx);
+    return {true, LeaseStatus::kReleased, 0};
+  }
+  const uint32_t pins = entry.pins;
+  entry.last_active = std::max(entry.last_active, now.mono);
+  AfterUnpinLocked(index, now, fx);
+  return {true, LeaseStatus::kReleased, pins};
+}
+
+void Shard::Undo(const LeaseRef& ref, Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  const LeaseIndex lease = FindLeaseLocked(ref);
+  if (lease == kNil) return;
+  LeaseSlot& slot = leases_[lease];
+  // A client whose connection broke came again before that was seen here, and has the lease.
+  if (--slot.answers > 0) return;
+  const EntryIndex index = slot.entry;
+  Entry& entry = entries_[index];
+  // A failed Acquire is no use of the session, if nothing has used it since.
+  if (entry.state == EntryState::kActive && entry.last_active == slot.granted) {
+    entry.last_active = slot.prior_active;
+  }
+  const bool initializing = entry.state == EntryState::kInitializing;
+  EndLeaseLocked(lease, LeaseStatus::kReleased);
+  if (initializing) {
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
+  } else {
+    AfterUnpinLocked(index, now, fx);
+  }
+}
+
+void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effects& fx) {
+  LeaseSlot& slot = leases_[lease];
+  const EntryIndex index = slot.entry;
+  Entry& entry = entries_[index];
+  (status == LeaseStatus::kRevoked ? counts_.leases_revoked : counts_.leases_expired).Add(1);
+  // Its holder may have used the session until it was last heard of, and no longer.
+  entry.last_active = std::max(entry.last_active, slot.renewed);
+  const bool initializing = entry.state == EntryState::kInitializing;
+  EndLeaseLocked(lease, status);
+  if (initializing) {
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
+  } else {
+    AfterUnpinLocked(index, now, fx);
+  }
+}
+
+void Shard::AfterUnpinLocked(EntryIndex index, Instant now, Effects& fx) {
+  Entry& entry = entries_[index];
+  if (entry.pins == 0 && IsOverAgeLocked(entry, now)) {
+    // Nobody holds it and nobody may get it any more. Those who waited for it get its successor.
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kMaxLifetime, now), now, fx);
+    return;
+  }
+  ServePinsLocked(index, now, fx);
+  if (entry.pins == 0) EnterIdleLocked(index, fx);
+}
+
+}  // namespace broker

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/session/capacity_ledger.h"
+#include "server/session/types.h"
+
+namespace broker {
+
+// A count that one thread at a time changes, under a lock, and any thread reads without it.
+class Count {
+ public:
+  void Add(int64_t by) {
+    value_.store(value_.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+  }
+  uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_ = 0;
+};
+
+// What one shard has counted. TableStats says what they mean.
+struct ShardCounts {
+  Count initializing, active, pinned, suspended, leases, waiters;
+  Count acquired_held, acquired_created, releases, releases_unmatched, renewals;
+  Count leases_expired, leases_revoked, skips_store_disabled, invariant_violations;
+  std::array<Count, kReasonCount> refusals;
+  std::array<Count, kEndCauseCount> ends;
+  std::array<Count, kWaitBounds.size() + 1> waits;
+  Count wait_nanoseconds;
+};
+
+// The state of a table that its shards share. Thread-safe.
+struct TableContext {
+  TableContext(std::string name, uint32_t id, uint64_t first_number, bool suspend,
+               const NamespaceConfig& config)
+      : namespace_name(std::move(name)),
+        namespace_id(id),
+        can_suspend(suspend),
+        ledger(config.max_sessions, config.max_sessions_per_owner),
+        next_number(first_number + 1),
+        revision(first_number) {}
+
+  // Counts a waiter against the bound, or does not and returns false.
+  bool CountWaiter(uint32_t bound) {
+    if (waiters.fetch_add(1, std::memory_order_relaxed) < bound) return true;
+    waiters.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+  }
+
+  const std::string namespace_name;
+  const uint32_t namespace_id;
+  const bool can_suspend;
+  CapacityLedger ledger;
+  // Generations and fencing tokens. Shards take them in blocks: a key never changes its shard, so
+  // that the numbers of one key grow all the same.
+  std::atomic<uint64_t> next_number;
+  std::atomic<uint64_t> revision;  // Of the last change.
+  std::atomic<uint64_t> arrivals = 0;
+  std::atomic<uint32_t> waiters = 0;             // For max_waiters.
+  std::vector<const ShardCounts*> shard_counts;  // Constant once the table is built.
+  // Suspended records in all shards, for their bound.
+  std::atomic<uint64_t> suspended = 0;
+};
+
+}  // namespace broker

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <ctime>
+#include <utility>
+#include <vector>
+
+#include "server/base/clock.h"
+
+namespace broker {
+
+// How long this thread has worked. On a machine that others use too it tells what something costs,
+// where the wall clock tells what the others do; it does not see time spent waiting for a lock.
+inline Duration ThreadTime() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
+
+// The thread time of `step`. Includes about half a microsecond for reading the clock.
+template <typename Step>
+Duration TimeOf(Step&& step) {
+  const Duration before = ThreadTime();
+  std::forward<Step>(step)();
+  return ThreadTime() - before;
+}
+
+// Numbers of which the order matters.
+class Samples {
+ public:
+  void Add(double value) { values_.push_back(value); }
+  void Add(Duration took) { Add(std::chrono::duration<double, std::micro>(took).count()); }
+
+  // The value that `share` of them are below: 0.5 is the median, 1 the largest.
+  double Quantile(double share) {
+    const size_t at = std::min(values_.size() - 1, static_cast<size_t>(share * values_.size()));
+    std::nth_element(values_.begin(), values_.begin() + at, values_.end());
+    return values_[at];
+  }
+  double Median() { return Quantile(0.5); }
+  size_t size() const { return values_.size(); }
+
+ private:
+  std::vector<double> values_;
+};
+
+}  // namespace broker

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "server/base/clock.h"
+#include "server/base/periodic_thread.h"
+#include "server/base/stall_clock.h"
+#include "server/broker/broker.h"
+#include "server/rpc/server.h"
+#include "sessionbroker/v1/broker.grpc.pb.h"
+#include "tests/support/await.h"
+
+namespace broker {
+
+// A whole broker inside the test, served over TCP on a free port: what main() builds but for the
+// metrics, so that a test can look at its numbers from within.
+class BrokerServer {
+ public:
+  explicit BrokerServer(const Broker::Options& options = Broker::Options())
+      : broker_(options, stall_clock_), reaper_("reaper", std::chrono::milliseconds(20), [this] {
+          stall_clock_.Tick();
+          broker_.RunOnce();
+        }) {
+    auto server = RpcServer::Start("127.0.0.1:0", broker_, system_clock_, stall_clock_);
+    EXPECT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    channel_ = NewChannel();
+  }
+
+  Broker& broker() { return broker_; }
+  RpcServer& server() { return *server_; }
+  StallClock& stall_clock() { return stall_clock_; }
+  const SystemClock& system_clock() const { return system_clock_; }
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  TableStats Stats(const std::string& name = "default") { return broker_.GetNamespace(name).stats; }
+
+  // With a connection of its own; channels to one address would otherwise share one.
+  std::shared_ptr<grpc::Channel> NewChannel() const {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    return grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(),
+                                     arguments);
+  }
+
+ private:
+  SystemClock system_clock_;
+  StallClock stall_clock_{system_clock_};
+  Broker broker_;
+  PeriodicThread reaper_;
+  std::unique_ptr<RpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+// A context whose call ends by itself if the test is wrong.
+inline std::unique_ptr<grpc::ClientContext> NewContext(
+    std::chrono::milliseconds deadline = std::chrono::seconds(30)) {
+  auto context = std::make_unique<grpc::ClientContext>();
+  context->set_deadline(std::chrono::system_clock::now() + deadline);
+  return context;
+}
+
+}  // namespace broker

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "sessionbroker/v1/broker.grpc.pb.h"
+
+namespace broker {
+
+namespace v1 = sessionbroker::v1;
+
+// A broker for the tests of clients: just enough sense to answer calls, and all the trouble that a
+// test asks for. A real server on a port of its own, so that a broker that is gone can be had too.
+//
+// What it does by itself: the first Acquire of a key is told to initialize, later ones are not; a
+// request_id that came before gets the same lease; leases are granted for what was asked for (30 s
+// unless asked) and never expire; nobody ever waits; Release, End and a failed init end leases.
+// Methods go by their names in the proto, "Acquire", "Renew" and so on.
+//
+// Thread-safe.
+class FakeBrokerService final : public v1::SessionBrokerService::Service {
+ public:
+  FakeBrokerService();
+  ~FakeBrokerService() override;
+
+  // "127.0.0.1:PORT"
+  std::string endpoint() const;
+
+  // --- trouble ---
+
+  // The next `times` calls get `status` and are not carried out.
+  void FailNext(const std::string& method, const grpc::Status& status, int times = 1);
+  // The next `times` calls are carried out, and get UNAVAILABLE in place of their answer.
+  void LoseAnswers(const std::string& method, int times = 1);
+  // Calls get no answer until their client gives up, or Unstall(), which lets them go on.
+  void Stall(const std::string& method);
+  void Unstall(const std::string& method);
+  // `status` is what Renew and Release say of it from now on.
+  void EndLease(const std::string& lease_id, v1::LeaseStatus status);
+  // The broker is gone: calls under way are cut off, new ones find nobody listening...
+  void Stop();
+  // ...until it is back on the same port, knowing what it knew.
+  void Start();
+
+  // --- what happened ---
+
+  // Calls that have come in, whatever became of them.
+  int calls(const std::string& method) const;
+  int held_leases() const;
+  std::vector<v1::AcquireRequest> acquires() const;
+  std::vector<v1::ActivateRequest> activations() const;
+  std::vector<v1::RenewRequest> renewals() const;
+  std::vector<v1::ReleaseRequest> releases() const;
+
+  // --- v1::SessionBrokerService::Service ---
+
+  grpc::Status Acquire(grpc::ServerContext* context, const v1::AcquireRequest* request,
+                       v1::AcquireResponse* response) override;
+  grpc::Status Activate(grpc::ServerContext* context, const v1::ActivateRequest* request,
+                        v1::ActivateResponse* response) override;
+  grpc::Status Renew(grpc::ServerContext* context, const v1::RenewRequest* request,
+                     v1::RenewResponse* response) override;
+  grpc::Status Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,
+                       v1::ReleaseResponse* response) override;
+  grpc::Status End(grpc::ServerContext* context, const v1::EndRequest* request,
+                   v1::EndResponse* response) override;
+  grpc::Status GetSession(grpc::ServerContext* context, const v1::GetSessionRequest* request,
+                          v1::GetSessionResponse* response) override;
+
+ private:
+  struct LeaseRecord {
+    std::string key;
+    v1::LeaseStatus status = v1::LEASE_STATUS_HELD;
+    v1::AcquireResponse response;
+  };
+  struct Script {
+    int calls = 0;
+    int failures = 0;
+    grpc::Status failure;
+    int lost_answers = 0;
+    bool stalled = false;
+  };
+
+  // Counts the call and plays the script; then, if that lets it, `carry_out` with mu_ held.
+  grpc::Status Play(const std::string& method, grpc::ServerContext& context,
+                    const std::function<grpc::Status()>& carry_out);
+  void EndLeasesLocked(const std::string& key, v1::LeaseStatus status);
+
+  mutable std::mutex mu_;  // Guards all that follows.
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+  std::map<std::string, Script> scripts_;
+  std::map<std::string, v1::Session> sessions_;           // By key.
+  std::map<std::string, LeaseRecord> leases_;             // By id.
+  std::map<std::string, std::string> leases_by_request_;  // Lease id by request_id.
+  uint64_t next_number_ = 1;                              // Of generations, tokens and lease ids.
+  std::vector<v1::AcquireRequest> acquires_;
+  std::vector<v1::ActivateRequest> activations_;
+  std::vector<v1::RenewRequest> renewals_;
+  std::vector<v1::ReleaseRequest> releases_;
+};
+
+// UNAVAILABLE, as a connection that broke gives it.
+grpc::Status UnavailableStatus();
+
+// An error as the broker sends it: code and message, and ErrorInfo, RetryInfo and BadRequest as far
+// as they are given, in google.rpc details.
+struct BrokerError {
+  grpc::StatusCode code = grpc::StatusCode::INTERNAL;
+  std::string message = {};
+  std::string reason = {};
+  std::map<std::string, std::string> metadata = {};
+  int retry_after_seconds = 0;
+  std::string field = {};
+};
+grpc::Status MakeBrokerError(const BrokerError& error);
+
+}  // namespace broker

@@ -1,0 +1,202 @@
+#include <prometheus/text_serializer.h>
+
+#include <chrono>
+#include <cmath>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/metrics/families.h"
+#include "tests/support/exposition.h"
+
+namespace broker {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::Contains;
+using ::testing::Each;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::IsSupersetOf;
+using ::testing::Key;
+using ::testing::Not;
+using ::testing::Pair;
+
+using Value = std::pair<const std::string, double>;
+
+std::string Text(const BrokerSample& sample, const std::optional<ProcessStats>& process = {},
+                 const std::string& version = "1.2.3") {
+  return prometheus::TextSerializer().prometheus::Serializer::Serialize(
+      ToFamilies(sample, process, version));
+}
+
+// A namespace in which no two numbers are the same.
+NamespaceSample DistinctNumbers(const std::string& name) {
+  NamespaceSample ns{
+      .name = name,
+      .sessions_initializing = 101,
+      .sessions_active = 102,
+      .sessions_suspended = 103,
+      .sessions_pinned = 104,
+      .leases = 105,
+      .waiters = 106,
+      .capacity_limit = 107,
+      .capacity_used = 108,
+      .acquires_held = 109,
+      .acquires_created = 110,
+      .acquires_refused = {},
+      .acquire_waits = {.bounds = {0.5, 10}, .counts = {3, 4, 5}, .sum_seconds = 66.5},
+      .releases = 111,
+      .releases_unmatched = 112,
+      .renewals = 113,
+      .lease_expiries = 114,
+      .lease_revocations = 115,
+      .ended_init_failed = 116,
+      .ended_on_request = 117,
+      .ended_discarded = 118,
+      .ended_max_lifetime = 119,
+      .ended_idle = 120,
+      .ended_evicted = 121,
+      .reaper_skips_store_disabled = 122,
+      .invariant_violations = 123};
+  for (int i = 0; i < kReasonCount; ++i) ns.acquires_refused[i] = 1000 << i;
+  return ns;
+}
+
+TEST(MetricFamiliesTest, EveryNumberOfANamespaceGoesUnderItsName) {
+  BrokerSample sample;
+  sample.namespaces = {DistinctNumbers("ns")};
+
+  const Exposition scrape(Text(sample));
+
+  EXPECT_THAT(
+      scrape.values,
+      IsSupersetOf<Value>({
+          {"sessionbroker_sessions{namespace=\"ns\",state=\"initializing\"}", 101},
+          {"sessionbroker_sessions{namespace=\"ns\",state=\"active\"}", 102},
+          {"sessionbroker_sessions{namespace=\"ns\",state=\"suspended\"}", 103},
+          {"sessionbroker_sessions_pinned{namespace=\"ns\"}", 104},
+          {"sessionbroker_leases{namespace=\"ns\"}", 105},
+          {"sessionbroker_waiters{namespace=\"ns\"}", 106},
+          {"sessionbroker_capacity_limit{namespace=\"ns\"}", 107},
+          {"sessionbroker_capacity_used{namespace=\"ns\"}", 108},
+          {"sessionbroker_acquires_total{namespace=\"ns\",outcome=\"held\"}", 109},
+          {"sessionbroker_acquires_total{namespace=\"ns\",outcome=\"created\"}", 110},
+          {"sessionbroker_releases_total{namespace=\"ns\"}", 111},
+          {"sessionbroker_releases_unmatched_total{namespace=\"ns\"}", 112},
+          {"sessionbroker_renewals_total{namespace=\"ns\"}", 113},
+          {"sessionbroker_lease_expiries_total{namespace=\"ns\"}", 114},
+          {"sessionbroker_lease_revocations_total{namespace=\"ns\"}", 115},
+          {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"init_failed\"}", 116},
+          {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"ended\"}", 117},
+          {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"discarded\"}", 118},
+          {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"max_lifetime\"}", 119},
+          {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"idle\"}", 120},
+          {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"evicted\"}", 121},
+          {"sessionbroker_reaper_skips_total{namespace=\"ns\",reason=\"store_disabled\"}", 122},
+          {"sessionbroker_invariant_violations_total{namespace=\"ns\"}", 123},
+      }));
+}
+
+TEST(MetricFamiliesTest, RefusedAcquiresGoUnderTheirReasonAndNoneIsLost) {
+  BrokerSample sample;
+  sample.namespaces = {DistinctNumbers("ns")};
+  const auto refused = [&](Reason reason) {
+    return static_cast<double>(sample.namespaces[0].acquires_refused[static_cast<size_t>(reason)]);
+  };
+
+  const Exposition scrape(Text(sample));
+
+  const auto outcome = [&](const std::string& value) {
+    return scrape.values.at("sessionbroker_acquires_total{namespace=\"ns\",outcome=\"" + value +
+                            "\"}");
+  };
+  EXPECT_EQ(outcome("capacity_exhausted"), refused(Reason::kCapacityExhausted));
+  EXPECT_EQ(outcome("wait_timeout"), refused(Reason::kWaitTimeout));
+  EXPECT_EQ(outcome("cancelled"), refused(Reason::kCancelled));
+  double total = 0, expected = 109 + 110;
+  for (const auto& [series, value] : scrape.values) {
+    if (absl::StartsWith(series, "sessionbroker_acquires_total{")) total += value;
+  }
+  for (const uint64_t count : sample.namespaces[0].acquires_refused) {
+    expected += static_cast<double>(count);
+  }
+  EXPECT_EQ(total, expected);
+}
+
+TEST(MetricFamiliesTest, WaitBucketsAddUp) {
+  BrokerSample sample;
+  sample.namespaces = {DistinctNumbers("ns")};
+
+  const Exposition scrape(Text(sample));
+
+  const std::string name = "sessionbroker_acquire_wait_seconds";
+  EXPECT_THAT(scrape.values, IsSupersetOf<Value>({
+                                 {name + "_bucket{namespace=\"ns\",le=\"0.5\"}", 3},
+                                 {name + "_bucket{namespace=\"ns\",le=\"10\"}", 7},
+                                 {name + "_bucket{namespace=\"ns\",le=\"+Inf\"}", 12},
+                                 {name + "_count{namespace=\"ns\"}", 12},
+                                 {name + "_sum{namespace=\"ns\"}", 66.5},
+                             }));
+}
+
+TEST(MetricFamiliesTest, NumbersOfTheBrokerAndTheProcessGoUnderTheirNames) {
+  BrokerSample sample;
+  sample.namespaces = {DistinctNumbers("a"), DistinctNumbers("b")};
+  sample.event_loop_lag = 250ms;
+  sample.clock_stalls = 3;
+  sample.clock_lateness = 4500ms;
+  const ProcessStats process{.resident_bytes = 1 << 20,
+                             .open_fds = 12,
+                             .max_fds = 1024,
+                             .threads = 7,
+                             .cpu_seconds = 1.5,
+                             .start_time_seconds = 1.7e9};
+
+  const Exposition scrape(Text(sample, process));
+
+  EXPECT_THAT(scrape.values, IsSupersetOf<Value>({
+                                 {"sessionbroker_namespaces", 2},
+                                 {"sessionbroker_event_loop_lag_seconds", 0.25},
+                                 {"sessionbroker_clock_stalls_total", 3},
+                                 {"sessionbroker_clock_lateness_seconds_total", 4.5},
+                                 {"sessionbroker_build_info{version=\"1.2.3\"}", 1},
+                                 {"process_resident_memory_bytes", 1 << 20},
+                                 {"process_open_fds", 12},
+                                 {"process_max_fds", 1024},
+                                 {"process_threads", 7},
+                                 {"process_cpu_seconds_total", 1.5},
+                                 {"process_start_time_seconds", 1.7e9},
+                             }));
+}
+
+TEST(MetricFamiliesTest, EverySeriesIsThereOnceWithHelpAndType) {
+  BrokerSample sample;
+  sample.namespaces = {DistinctNumbers("a"), DistinctNumbers("b")};
+
+  EXPECT_THAT(Exposition(Text(sample, ProcessStats{})).problems, IsEmpty());
+}
+
+TEST(MetricFamiliesTest, CountersAndOnlyTheyEndInTotal) {
+  const Exposition scrape(Text(BrokerSample{}, ProcessStats{}));
+
+  for (const auto& [name, family] : scrape.families) {
+    EXPECT_EQ(absl::EndsWith(name, "_total"), family.type == "counter") << name;
+  }
+}
+
+// H01, the half about series: what a namespace left behind is gone with it.
+TEST(MetricFamiliesTest, NoSeriesOfANamespaceOutlivesIt) {
+  BrokerSample sample;
+  sample.namespaces = {DistinctNumbers("gone")};
+  ASSERT_THAT(Text(sample), HasSubstr("gone"));
+
+  sample.namespaces.clear();
+
+  const Exposition scrape(Text(sample));
+  EXPECT_THAT(scrape.values, Each(Key(Not(HasSubstr("namespace=")))));
+  EXPECT_THAT(scrape.values, Contains(Pair("sessionbroker_namespaces", 0)));
+}
+
+}  // namespace
+}  // namespace broker
