@@ -52,14 +52,14 @@ void LoopWatchdog::OnCallDone() {
 }
 
 void LoopWatchdog::MeasureLocked() {
-  stall_clock_
-      .Now();  // Has it count a stall of the whole process, which is not ours to count again.
+  // Has the clock count a stall of the whole process, which is not ours to count again.
+  stall_clock_.Now();
   const Duration age = raw_.Now().mono - call_->start;
   lag_.store(age.count(), std::memory_order_relaxed);
-  const Duration told = stall_clock_.total_lateness() - call_->lateness_then;
-  const Duration late = age - told - StallClock::kTolerance;
+  if (age <= StallClock::kTolerance) return;
+  const Duration untold = age - (stall_clock_.total_lateness() - call_->lateness_then);
   // Less than a round is what rounding leaves of a stall that was counted already.
-  if (late > kPeriod) stall_clock_.AddLateness(late);
+  if (untold >= kPeriod) stall_clock_.AddLateness(untold);
 }
 
 }  // namespace broker

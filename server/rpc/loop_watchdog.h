@@ -18,12 +18,11 @@ namespace broker {
 
 // Calls the server's own health service every 200 ms, which does two things:
 //   - It keeps gRPC's event threads awake. Those of 1.51 go to sleep, 100 ms at a time, when there
-//   was
-//     nothing to do for a second, and the next call then waits for them: calls a second or more
+//     was nothing to do for a second, and the next call then waits for them: calls a second or more
 //     apart took 80 ms.
-//   - It measures how late they are. The length of the call is the event loop's lag. What exceeds
-//     StallClock's tolerance is not the holders' fault, who may have renewed and not been heard:
-//     the clock is told to stand still for as long.
+//   - It measures how late they are. The length of the call is the event loop's lag. Beyond
+//     StallClock's tolerance it is not the fault of the holders, who may have renewed and not been
+//     heard: the clock is told to stand still for as long.
 //
 // One call at a time: while one is under way the next round only looks how old it is, so that a
 // loop that is stuck is noticed before it goes on.
