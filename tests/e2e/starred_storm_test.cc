@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "server/rpc/tcp_listener.h"
@@ -138,7 +139,7 @@ TEST_F(StarredStormTest, KeysThatAreUsedOnceLeaveNothingThatGrows) {
   use(keys / 4, keys);
 
   EXPECT_TRUE(calls_.List().empty());
-#ifndef __SANITIZE_ADDRESS__  // Which keeps what was freed, to know it again.
+#ifndef ABSL_HAVE_ADDRESS_SANITIZER  // Which keeps what was freed, to know it again.
   EXPECT_LT(ResidentKib(), warm + 4 * 1024);
 #else
   (void)warm;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -31,12 +32,17 @@ class BlockingObserver final : public AcquireObserver {
     return told_;
   }
 
-  // The outcome; INTERNAL if it does not come within a time that nothing correct takes.
-  absl::StatusOr<Acquired> Wait() ABSL_LOCKS_EXCLUDED(mu_) {
+  // The outcome; INTERNAL if it does not come within a time that nothing correct takes. Runs
+  // `meanwhile` every few milliseconds.
+  absl::StatusOr<Acquired> Wait(const std::function<void()>& meanwhile = [] {})
+      ABSL_LOCKS_EXCLUDED(mu_) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     MutexLock lock(mu_);
     while (!told_ && std::chrono::steady_clock::now() < deadline) {
-      changed_.WaitFor(mu_, std::chrono::seconds(1));
+      changed_.WaitFor(mu_, std::chrono::milliseconds(5));
+      mu_.Unlock();
+      meanwhile();
+      mu_.Lock();
     }
     if (!told_) return absl::InternalError("was not told");
     return std::move(outcome_);
@@ -49,14 +55,16 @@ class BlockingObserver final : public AcquireObserver {
   absl::StatusOr<Acquired> outcome_ ABSL_GUARDED_BY(mu_) = absl::UnknownError("not told");
 };
 
-// Acquires and waits for the outcome, whoever brings it.
+// Acquires and waits for the outcome, whoever brings it. For a caller that may not wait that can be
+// the reaper: one that left its eviction to others, who then found nothing to evict.
 inline absl::StatusOr<Acquired> AcquireAndWait(SessionTable& table, const AcquireParams& params,
                                                Instant now) {
   auto observer = std::make_shared<BlockingObserver>();
   AcquireResult result = table.Acquire(params, observer, now);
   if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result)) return std::move(*outcome);
   BROKER_CHECK(std::holds_alternative<WaitTicket>(result));
-  return observer->Wait();
+  if (params.wait_timeout != Duration::zero()) return observer->Wait();
+  return observer->Wait([&table] { table.Sweep(SystemClock().Now()); });
 }
 
 }  // namespace broker::sim

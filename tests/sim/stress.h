@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -16,7 +17,7 @@ namespace broker::sim {
 
 // How often a race is run. A sanitizer makes each run ten times as long, and finds in it what
 // would otherwise take ten.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(ABSL_HAVE_THREAD_SANITIZER) || defined(ABSL_HAVE_ADDRESS_SANITIZER)
 inline constexpr int kScale = 1;
 #else
 inline constexpr int kScale = 10;
