@@ -59,6 +59,10 @@ absl::StatusOr<ServerSettings> Settings(const Flags& flags) {
   absl::Status status = ParseHostPort(*settings.listen).status();
   if (status.ok()) status = ParseHostPort(*settings.metrics_listen).status();
   if (!status.ok()) return status;
+  if (*settings.listen == *settings.metrics_listen && ParseHostPort(*settings.listen)->port != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "listen and metrics_listen are both ", *settings.listen, "; each needs a port of its own"));
+  }
   return settings;
 }
 
@@ -78,6 +82,7 @@ sigset_t StopSignals() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);  // The terminal is closed. Its default would lose what waits.
   return signals;
 }
 
@@ -165,6 +170,9 @@ int Serve(const ServerSettings& settings) {
 }
 
 int Main(int argc, char** argv) {
+  // Before the first thread, because threads inherit the mask: only sigwait may see them.
+  const sigset_t signals = StopSignals();
+  BROKER_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
   const ParsedFlags parsed = ParseFlags(argc, argv);
   if (parsed.exit_code.has_value()) return *parsed.exit_code;
   InitLogging(parsed.flags.log_level);
@@ -179,9 +187,6 @@ int Main(int argc, char** argv) {
     return 0;
   }
   RaiseFileLimit();
-  // Before the first thread, because threads inherit the mask: only sigwait may see them.
-  const sigset_t signals = StopSignals();
-  BROKER_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
   // A closed pipe behind stdout or a socket is an error of the write, not our end.
   ::signal(SIGPIPE, SIG_IGN);
   Log(LogLevel::kInfo, "in memory only: sessions and leases end with this process",

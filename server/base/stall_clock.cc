@@ -1,10 +1,14 @@
 #include "server/base/stall_clock.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 
 namespace broker {
 namespace {
+
+// What two clocks differ by from one reading to the next is noise below this.
+constexpr int64_t kWallStep = 1'000'000;
 
 int64_t Count(MonotonicTime time) { return time.time_since_epoch().count(); }
 
@@ -59,7 +63,10 @@ void StallClock::Tick() {
   LateNow(Count(raw_.MonotonicNow()));  // Counts a stall before the beat hides it.
   const Instant raw = raw_.Now();
   MutexLock lock(mu_);
-  wall_offset_.store(WallOffset(raw), std::memory_order_relaxed);
+  const int64_t wall_offset = WallOffset(raw);
+  if (std::abs(wall_offset - wall_offset_.load(std::memory_order_relaxed)) >= kWallStep) {
+    wall_offset_.store(wall_offset, std::memory_order_relaxed);
+  }
   last_beat_.store(std::max(last_beat_.load(std::memory_order_relaxed), Count(raw.mono)),
                    std::memory_order_release);
 }

@@ -18,9 +18,11 @@ namespace broker {
 // deadline by the lateness at the cost of one subtraction, and counts it.
 //
 // A stall is found by whoever reads the clock first after it: a beat (Tick) is due every few
-// milliseconds; where the last one is more than 500 ms old, all the time since it is cut out, but
-// for what somebody has already been told of. Up to 100 ms after a beat nobody keeps a record of
-// what was told, so up to 100 ms of a stall pass.
+// milliseconds; where the last one is more than 150 ms old, all the time since it is cut out, but
+// for what somebody has already been told of. Up to 50 ms after a beat nobody keeps a record of
+// what was told, so up to 50 ms of a stall pass.
+// Both are less than any lease lasts, so that one which is renewed at a third of its ttl is safe
+// unless it is of the very shortest.
 //
 // Time never goes back for a reader (but for the nanoseconds by which a processor may read its
 // counter early), and not by more than that between readers.
@@ -29,10 +31,10 @@ namespace broker {
 class StallClock final : public Clock {
  public:
   // How late a beat may be before it is a stall.
-  static constexpr Duration kTolerance = std::chrono::milliseconds(500);
+  static constexpr Duration kTolerance = std::chrono::milliseconds(150);
   // How much of a stall passes at most if nobody reads the clock in it. The period of the beats has
   // to be well below.
-  static constexpr Duration kGrain = std::chrono::milliseconds(100);
+  static constexpr Duration kGrain = std::chrono::milliseconds(50);
 
   explicit StallClock(const Clock& raw);
 
@@ -64,8 +66,9 @@ class StallClock final : public Clock {
   mutable std::atomic<int64_t> offset_ = 0;
   mutable std::atomic<int64_t> floor_;
   mutable std::atomic<int64_t> last_beat_;  // Raw.
-  // Wall time less raw time, as of the last beat: reading both clocks at every call costs twice as
-  // much, and a step of the wall clock is seen a beat later.
+  // Wall time less raw time, as of the last beat that saw it change: reading both clocks at every
+  // call costs twice as much, and a step of the wall clock is seen a beat later. It follows in
+  // steps of a millisecond, so that one moment is told the same twice.
   std::atomic<int64_t> wall_offset_;
   mutable std::atomic<uint64_t> stalls_ = 0;
   mutable Mutex mu_;  // Held to change any of the above.

@@ -82,11 +82,11 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(absl::string
   try {
     CivetCallbacks callbacks;
     callbacks.log_message = KeepFirstComplaint;
-    // The timeout is for clients that connect and say nothing: each of them holds one of two
-    // threads.
+    // A client that connects and says nothing, or reads slowly, holds a thread for the timeout;
+    // port scanners and load balancers do. Threads that wait cost their stack.
     parts->exposer.emplace(
-        std::vector<std::string>{"listening_ports", std::string(address), "num_threads", "2",
-                                 "request_timeout_ms", "5000"},
+        std::vector<std::string>{"listening_ports", std::string(address), "num_threads", "32",
+                                 "request_timeout_ms", "2000"},
         &callbacks);
   } catch (const std::exception& error) {
     startup_complaint = nullptr;

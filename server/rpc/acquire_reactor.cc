@@ -20,9 +20,9 @@ absl::Status CallerLeft() {
 }  // namespace
 
 AcquireReactor* AcquireReactor::Start(const grpc::CallbackServerContext& context, Broker& broker,
-                                      const pb::AcquireRequest& request,
+                                      OpenCalls& open, const pb::AcquireRequest& request,
                                       grpc::ByteBuffer* response) {
-  std::shared_ptr<AcquireReactor> reactor(new AcquireReactor(context, broker, response));
+  std::shared_ptr<AcquireReactor> reactor(new AcquireReactor(context, broker, open, response));
   reactor->self_ = reactor;
   // If the client is already gone, a lease or a place in the queue would only be work to undo.
   if (context.IsCancelled()) {
@@ -82,6 +82,7 @@ void AcquireReactor::OnCancel() {
 
 void AcquireReactor::OnDone() {
   std::shared_ptr<AcquireReactor> last = std::move(self_);  // May destroy *this on return.
+  open_.Leave();
 }
 
 void AcquireReactor::FinishLocked(const grpc::Status& status) {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "server/base/mutex.h"
 #include "server/broker/broker.h"
+#include "server/rpc/open_calls.h"
 #include "server/session/types.h"
 #include "sessionbroker/v1/broker.pb.h"
 
@@ -33,12 +34,10 @@ namespace broker {
 //
 // What this relies on, as gRPC 1.51 has it:
 //   - OnCancel is held back until the handler that returned the reactor has returned, and then
-//   comes
-//     even if the client had left before. So pending_ is there when OnCancel looks for it.
+//     comes even if the client had left before. So pending_ is there when OnCancel looks for it.
 //   - Finish may be called before the handler returns; gRPC keeps it until then.
 //   - Every call needs exactly one Finish, cancelled or not. OnDone comes after it and after every
-//   other
-//     reaction has returned; until Finish is called the context is there to be asked.
+//     other reaction has returned; until Finish is called the context is there to be asked.
 //
 // Lifetime: `self_` keeps the reactor alive from Start() to OnDone(); the broker holds a reference
 // of its own while the call is queued, so a late outcome finds a finished reactor and never a dead
@@ -49,9 +48,9 @@ namespace broker {
 class AcquireReactor final : public grpc::ServerUnaryReactor, public AcquireObserver {
  public:
   // Starts serving `request`, which has passed Validate(). `response` is gRPC's, and there until
-  // OnDone. gRPC takes the result; nobody else may delete it.
+  // OnDone. gRPC takes the result; nobody else may delete it. It counts in `open` until OnDone.
   static AcquireReactor* Start(const grpc::CallbackServerContext& context, Broker& broker,
-                               const sessionbroker::v1::AcquireRequest& request,
+                               OpenCalls& open, const sessionbroker::v1::AcquireRequest& request,
                                grpc::ByteBuffer* response);
 
   // AcquireObserver:
@@ -62,15 +61,18 @@ class AcquireReactor final : public grpc::ServerUnaryReactor, public AcquireObse
   void OnDone() override;
 
  private:
-  AcquireReactor(const grpc::CallbackServerContext& context, Broker& broker,
+  AcquireReactor(const grpc::CallbackServerContext& context, Broker& broker, OpenCalls& open,
                  grpc::ByteBuffer* response)
-      : context_(context), broker_(broker), response_(response) {}
+      : context_(context), broker_(broker), open_(open), response_(response) {
+    open_.Enter();
+  }
 
   // Answers the call. Does nothing the second time.
   void FinishLocked(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const grpc::CallbackServerContext& context_;
   Broker& broker_;
+  OpenCalls& open_;
   grpc::ByteBuffer* const response_;
   std::shared_ptr<AcquireReactor> self_;  // Set in Start(), dropped in OnDone().
 

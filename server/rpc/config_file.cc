@@ -21,6 +21,8 @@ namespace {
 namespace pb = ::sessionbroker::config::v1;
 
 constexpr Duration kMaxShutdownGrace = std::chrono::minutes(10);
+// Every name that max_namespaces allows, with all its settings, is a fifth of it.
+constexpr size_t kMaxConfigBytes = 4 << 20;
 
 // Without a store nothing can be suspended.
 constexpr bool kCanSuspend = false;
@@ -126,7 +128,7 @@ absl::StatusOr<ServerSettings> ReadServerConfig(const std::string& file) {
   std::ifstream in(file, std::ios::binary);
   bool readable = in.is_open();
   std::string text;
-  for (char part[4096]; readable && !in.eof();) {
+  for (char part[4096]; readable && !in.eof() && text.size() <= kMaxConfigBytes;) {
     in.read(part, sizeof(part));
     text.append(part, static_cast<size_t>(in.gcount()));
     readable = !in.bad();  // Such as for a directory, which can be opened.
@@ -134,6 +136,10 @@ absl::StatusOr<ServerSettings> ReadServerConfig(const std::string& file) {
   if (!readable) {
     return absl::InvalidArgumentError(
         absl::StrCat(file, ": cannot be read: ", std::strerror(errno)));
+  }
+  if (text.size() > kMaxConfigBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ": is longer than ", kMaxConfigBytes, " bytes"));
   }
   absl::StatusOr<ServerSettings> settings = ParseServerConfig(text);
   if (!settings.ok()) {

@@ -56,7 +56,7 @@ void LoopWatchdog::MeasureLocked() {
   stall_clock_.Now();
   const Duration age = raw_.Now().mono - call_->start;
   lag_.store(age.count(), std::memory_order_relaxed);
-  if (age <= StallClock::kTolerance) return;
+  if (age <= kTolerance) return;
   const Duration untold = age - (stall_clock_.total_lateness() - call_->lateness_then);
   // Less than a round is what rounding leaves of a stall that was counted already.
   if (untold >= kPeriod) stall_clock_.AddLateness(untold);

@@ -20,8 +20,8 @@ namespace broker {
 //   - It keeps gRPC's event threads awake. Those of 1.51 go to sleep, 100 ms at a time, when there
 //     was nothing to do for a second, and the next call then waits for them: calls a second or more
 //     apart took 80 ms.
-//   - It measures how late they are. The length of the call is the event loop's lag. Beyond
-//     StallClock's tolerance it is not the fault of the holders, who may have renewed and not been
+//   - It measures how late they are. The length of the call is the event loop's lag. Beyond half a
+//     second it is not the fault of the holders, who may have renewed and not been
 //     heard: the clock is told to stand still for as long.
 //
 // One call at a time: while one is under way the next round only looks how old it is, so that a
@@ -32,6 +32,8 @@ namespace broker {
 class LoopWatchdog {
  public:
   static constexpr Duration kPeriod = std::chrono::milliseconds(200);
+  // Lag up to which the clock goes on.
+  static constexpr Duration kTolerance = std::chrono::milliseconds(500);
   // Bounds a call whatever happens; far longer than any lag one would want to live with.
   static constexpr Duration kCallDeadline = std::chrono::seconds(60);
 

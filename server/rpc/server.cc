@@ -5,9 +5,11 @@
 #include <grpcpp/security/server_credentials.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "server/base/check.h"
+#include "server/rpc/connections.h"
 
 namespace broker {
 namespace {
@@ -39,7 +41,10 @@ void SetChannelArguments(grpc::ServerBuilder& builder) {
 }  // namespace
 
 RpcServer::RpcServer(Broker& broker, const Clock& raw_clock)
-    : broker_(broker), raw_clock_(raw_clock), session_service_(broker), admin_service_(broker) {}
+    : broker_(broker),
+      raw_clock_(raw_clock),
+      session_service_(broker, open_calls_),
+      admin_service_(broker) {}
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view listen,
                                                             Broker& broker, const Clock& raw_clock,
@@ -49,6 +54,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view li
 
   std::unique_ptr<RpcServer> self(new RpcServer(broker, raw_clock));
   self->address_ = listener->address();
+  self->port_ = ParseHostPort(self->address_)->port;
   // Both are switches of the process, read by the builder.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -92,9 +98,13 @@ void RpcServer::Shutdown(Duration grace) {
   broker_.Shutdown();
   accept_loop_.reset();
   watchdog_->Stop();
-  // Nothing of ours is unanswered now. What keeps gRPC are clients that do not read, and streams
-  // that watch health, which end only here.
-  server_->Shutdown(raw_clock_.Now().wall + std::min(grace * 3 / 4, kMaxDrain));
+  // All calls have been answered. The answers still have to go out, and with them the news to who
+  // watches health, which nobody counts.
+  const Duration drain = std::min(grace * 3 / 4, kMaxDrain);
+  open_calls_.AwaitNone(drain);
+  std::this_thread::sleep_for(std::min(drain, kMinDrain));
+  CloseConnectionsOf(port_);
+  server_->Shutdown(raw_clock_.Now().wall);
   server_->Wait();
 }
 

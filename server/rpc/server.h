@@ -15,6 +15,7 @@
 #include "server/rpc/accept_loop.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/loop_watchdog.h"
+#include "server/rpc/open_calls.h"
 #include "server/rpc/session_service.h"
 
 namespace broker {
@@ -32,8 +33,10 @@ namespace broker {
 // Thread-safe, but for Shutdown(), which one thread calls. Everything passed in must outlive it.
 class RpcServer {
  public:
-  // The last that is waited for answers to go out, once all have been given; see Shutdown().
+  // How long is waited for answers to go out, once all have been given, at the most and at the
+  // least; see Shutdown().
   static constexpr Duration kMaxDrain = std::chrono::seconds(2);
+  static constexpr Duration kMinDrain = std::chrono::milliseconds(100);
 
   // Serves on `listen` ("ADDRESS:PORT"; port 0: any free one). Errors are TcpListener's.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(absl::string_view listen, Broker& broker,
@@ -52,7 +55,7 @@ class RpcServer {
 
   // Turns health to NOT_SERVING, has the broker refuse what comes and answer what waits, accepts no
   // more connections, and gives the answers three quarters of `grace`, at most kMaxDrain, to go
-  // out. Then cuts off who does not take them.
+  // out. Then closes the connections: whatever still comes finds the broker gone (UNAVAILABLE).
   void Shutdown(Duration grace);
 
  private:
@@ -60,9 +63,11 @@ class RpcServer {
 
   Broker& broker_;
   const Clock& raw_clock_;
+  OpenCalls open_calls_;
   SessionService session_service_;
   AdminService admin_service_;
   std::string address_;
+  uint16_t port_ = 0;
   bool down_ = false;
 
   // In the order in which they are built; taken down in reverse.

@@ -128,7 +128,7 @@ grpc::ServerUnaryReactor* SessionService::Acquire(grpc::CallbackServerContext* c
   pb::AcquireRequest request;
   absl::Status status = Decode(*in, request);
   if (status.ok()) status = Validate(request);
-  if (status.ok()) return AcquireReactor::Start(*context, broker_, request, out);
+  if (status.ok()) return AcquireReactor::Start(*context, broker_, open_, request, out);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
   return reactor;

@@ -5,6 +5,7 @@
 #include <grpcpp/support/server_callback.h>
 
 #include "server/broker/broker.h"
+#include "server/rpc/open_calls.h"
 #include "sessionbroker/v1/broker.grpc.pb.h"
 
 namespace broker {
@@ -27,10 +28,11 @@ using Raw =
 //
 // No method blocks. All but Acquire are answered on the thread that read them.
 //
-// Thread-safe. `broker` must outlive the server that this is registered with.
+// Thread-safe. `broker` and `open`, where the calls that wait are counted, must outlive the server
+// that this is registered with.
 class SessionService final : public session_service_internal::Raw {
  public:
-  explicit SessionService(Broker& broker) : broker_(broker) {}
+  SessionService(Broker& broker, OpenCalls& open) : broker_(broker), open_(open) {}
 
   grpc::ServerUnaryReactor* Acquire(grpc::CallbackServerContext* context,
                                     const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
@@ -50,6 +52,7 @@ class SessionService final : public session_service_internal::Raw {
 
  private:
   Broker& broker_;
+  OpenCalls& open_;
 };
 
 }  // namespace broker

@@ -223,13 +223,14 @@ class SteppedService final : public Service::WithRawCallbackMethod_Acquire<Servi
     pb::AcquireRequest request;
     EXPECT_TRUE(Decode(*in, request).ok());
     before_(*context);
-    AcquireReactor* reactor = AcquireReactor::Start(*context, broker_, request, out);
+    AcquireReactor* reactor = AcquireReactor::Start(*context, broker_, open_, request, out);
     after_(*context);
     return reactor;
   }
 
  private:
   Broker& broker_;
+  OpenCalls open_;
   const Step before_;
   const Step after_;
 };

@@ -131,6 +131,22 @@ TEST_F(ConfigFileTest, CheckConfigOfARightOneSaysSoAndServesNothing) {
   EXPECT_EQ(result.out, "config OK\n");
 }
 
+TEST_F(ConfigFileTest, FileWithoutAnEndIsNotReadToIt) {
+  const RunResult result = RunBroker({"--config", "/dev/zero", "--check-config"});
+
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_TRUE(absl::StrContains(result.errors, "/dev/zero: is longer than")) << result.errors;
+}
+
+TEST_F(ConfigFileTest, OnePortForBothIsFoundByTheCheck) {
+  Write(R"({"listen": "127.0.0.1:7400", "metrics_listen": "127.0.0.1:7400"})");
+
+  const RunResult result = RunBroker({"--config", file_, "--check-config"});
+
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_TRUE(absl::StrContains(result.errors, "metrics_listen")) << result.errors;
+}
+
 TEST_F(ConfigFileTest, WrongConfigEndsWithCodeTwoAndThePath) {
   Write(R"({"namespaces": [{"name": "a"}, {"name": "b", "config": {"max_sessions": 0}}]})");
 

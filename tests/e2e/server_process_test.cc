@@ -6,10 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <future>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -142,7 +144,68 @@ TEST_P(StopTest, WaitersAreToldHealthTurnsAndItExitsWithZeroWithinTheGrace) {
   close(silent);
 }
 
-INSTANTIATE_TEST_SUITE_P(Signals, StopTest, ::testing::Values(SIGTERM, SIGINT));
+INSTANTIATE_TEST_SUITE_P(Signals, StopTest, ::testing::Values(SIGTERM, SIGINT, SIGHUP));
+
+// H02: whenever a call meets the shutdown it is refused in a way that clients try again for.
+TEST(BrokerProcessTest, CallsThatMeetAShutdownGetUnavailableAndNothingElse) {
+  BrokerProcess broker;
+  ASSERT_NE(broker.address(), "") << broker.process().Errors();
+  std::atomic<int> served = 0, refused = 0;
+  std::vector<std::future<std::string>> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(std::async(std::launch::async, [&, i]() -> std::string {
+      auto stub = Service::NewStub(ChannelTo(broker.address()));
+      for (int gone = 0; gone < 3;) {  // The last ones find nobody listening.
+        pb::AcquireRequest request;
+        pb::AcquireResponse response;
+        request.set_key(absl::StrCat("k", i));
+        const grpc::Status status = stub->Acquire(NewContext().get(), request, &response);
+        if (status.ok()) {
+          ++served;
+          pb::ReleaseRequest release;
+          pb::ReleaseResponse released;
+          release.set_lease_id(response.lease().lease_id());
+          stub->Release(NewContext().get(), release, &released);
+        } else if (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+          return ToText(status);
+        } else {
+          ++refused;
+          gone += DetailsOf(status).reason.empty() ? 1 : 0;
+        }
+      }
+      return "";
+    }));
+  }
+  ASSERT_TRUE(Await([&] { return served > 200; }));
+
+  broker.process().Signal(SIGTERM);
+
+  for (auto& client : clients) EXPECT_EQ(client.get(), "");
+  EXPECT_GT(refused, 0);
+  EXPECT_EQ(broker.process().AwaitExit(std::chrono::seconds(10)), 0) << broker.process().Errors();
+}
+
+// The same for a client that was quiet and has not heard that the connection is going away.
+TEST(BrokerProcessTest, CallOnAQuietConnectionThatMeetsAShutdownGetsUnavailable) {
+  for (const int delay_ms : {0, 5, 20, 60, 120, 300}) {
+    BrokerProcess broker;
+    ASSERT_NE(broker.address(), "") << broker.process().Errors();
+    auto stub = Service::NewStub(ChannelTo(broker.address()));
+    pb::AcquireResponse response;
+    ASSERT_TRUE(Acquire(*stub, "k", response).ok());
+
+    broker.process().Signal(SIGTERM);
+    // Not to let something happen, but to meet the shutdown at another point each time.
+    std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
+    pb::AcquireRequest request;
+    request.set_key("other");
+    const grpc::Status status = stub->Acquire(NewContext().get(), request, &response);
+
+    EXPECT_TRUE(status.ok() || status.error_code() == grpc::StatusCode::UNAVAILABLE)
+        << delay_ms << " ms: " << ToText(status);
+    EXPECT_EQ(broker.process().AwaitExit(std::chrono::seconds(10)), 0);
+  }
+}
 
 // H02: a client that is stopped reads nothing and closes nothing.
 TEST(BrokerProcessTest, StoppedClientDoesNotDelayTheExitBeyondTheGrace) {
