@@ -22,6 +22,21 @@ ParsedFlags ParseFlags(int argc, char** argv) {
                  "Read server settings and namespaces from this file");
   app.add_flag("--check-config", flags.check_config, "Only check the command line and the config");
   app.add_flag("--memory", flags.memory, "Keep nothing on disk (there is no other mode yet)");
+  const auto add_seconds = [&app](const char* name, Duration& value, const char* description) {
+    app.add_option_function<double>(
+           name,
+           [&value](double seconds) {
+             value = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+           },
+           description)
+        ->check(CLI::Range(0.01, 86400.0).description("seconds, 0.01 to 86400"));
+  };
+  add_seconds("--keepalive-time", flags.keepalive_time,
+              "Ping a connection that was quiet for so many seconds (20)");
+  add_seconds("--keepalive-timeout", flags.keepalive_timeout,
+              "Close it when there is no answer for so many seconds (8)");
+  add_seconds("--min-client-ping", flags.min_client_ping,
+              "Refuse clients that ping more often than every so many seconds (5)");
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
                                                   {"info", LogLevel::kInfo},
                                                   {"warning", LogLevel::kWarning},

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "server/base/clock.h"
 #include "server/base/log.h"
 
 namespace broker {
@@ -14,6 +15,9 @@ struct Flags {
   std::string config_file;  // Empty: none.
   bool check_config = false;
   bool memory = false;
+  Duration keepalive_time = std::chrono::seconds(20);
+  Duration keepalive_timeout = std::chrono::seconds(8);
+  Duration min_client_ping = std::chrono::seconds(5);
   LogLevel log_level = LogLevel::kInfo;
 };
 

@@ -27,6 +27,7 @@
 #include "server/flags.h"
 #include "server/metrics/metrics_server.h"
 #include "server/rpc/config_file.h"
+#include "server/rpc/event_encoding.h"
 #include "server/rpc/server.h"
 #include "server/rpc/tcp_listener.h"
 
@@ -87,13 +88,25 @@ sigset_t StopSignals() {
 }
 
 Broker::Options BrokerOptions(const ServerSettings& settings, const Clock& clock,
-                              LogLimiter& warnings) {
+                              const EventEncoder& encoder, LogLimiter& warnings) {
   Broker::Options options;
+  options.event_encoder = &encoder;
+  options.max_subscribers_per_namespace = settings.max_subscribers_per_namespace;
   options.max_namespaces = settings.max_namespaces;
   options.defaults = settings.defaults;
   options.warn = [&clock, &warnings](absl::string_view event, absl::string_view name) {
     warnings.Log(clock.Now().mono, LogLevel::kWarning, event, {{"namespace", name}});
   };
+  return options;
+}
+
+RpcServer::Options RpcOptions(const Flags& flags, const ServerSettings& settings) {
+  RpcServer::Options options;
+  options.keepalive_time = flags.keepalive_time;
+  options.keepalive_timeout = flags.keepalive_timeout;
+  options.min_client_ping = flags.min_client_ping;
+  options.max_subscribers = settings.max_subscribers;
+  options.max_stream_age = settings.max_stream_age;
   return options;
 }
 
@@ -114,11 +127,12 @@ std::string MetricsAddress(const std::string& wanted, int port) {
   return absl::StrCat(wanted.substr(0, wanted.rfind(':')), ":", port);
 }
 
-int Serve(const ServerSettings& settings) {
+int Serve(const Flags& flags, const ServerSettings& settings) {
   const SystemClock system_clock;
   StallClock clock(system_clock);
   LogLimiter warnings(10, std::chrono::minutes(1));
-  Broker broker(BrokerOptions(settings, clock, warnings), clock);
+  const ProtoEventEncoder encoder;
+  Broker broker(BrokerOptions(settings, clock, encoder, warnings), clock);
 
   // Empty until the thread is there: the broker may want to wake it before, and it will run anyway.
   std::atomic<PeriodicThread*> reaper_to_wake = nullptr;
@@ -135,9 +149,10 @@ int Serve(const ServerSettings& settings) {
   reaper_to_wake = &reaper;
 
   absl::StatusOr<std::unique_ptr<RpcServer>> server =
-      RpcServer::Start(*settings.listen, broker, system_clock, clock);
+      RpcServer::Start(*settings.listen, RpcOptions(flags, settings), broker, system_clock, clock);
   if (!server.ok()) return Fail(kExitTrouble, server.status().message());
-  BrokerMetrics numbers(broker, clock, [&server] { return (*server)->watchdog().lag(); });
+  BrokerMetrics numbers(broker, clock,
+                        [&server](BrokerSample& sample) { (*server)->AddTo(sample); });
   absl::StatusOr<std::unique_ptr<MetricsServer>> metrics =
       MetricsServer::Start(*settings.metrics_listen, BROKER_VERSION, numbers);
   if (!metrics.ok()) return Fail(kExitTrouble, metrics.status().message());
@@ -191,7 +206,7 @@ int Main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   Log(LogLevel::kInfo, "in memory only: sessions and leases end with this process",
       {{"asked_for", parsed.flags.memory ? "yes" : "no, but there is no durable mode yet"}});
-  return Serve(*settings);
+  return Serve(parsed.flags, *settings);
 }
 
 }  // namespace

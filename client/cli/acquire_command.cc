@@ -1,6 +1,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
@@ -38,11 +40,22 @@ v1::AcquireRequest ToRequest(const Flags& flags) {
   return request;
 }
 
-void PrintForPeople(const v1::AcquireResponse& response) {
+// With a word on why it is less than what was asked for.
+std::string DescribeTtl(const v1::AcquireResponse& response, std::optional<Duration> wished) {
+  const Duration ttl = FromProto(response.lease().ttl());
+  std::string text = FormatDuration(ttl);
+  if (!wished || ttl >= *wished) return text;
+  absl::StrAppend(&text, response.must_initialize()
+                             ? " (no more than init_timeout until it is activated)"
+                             : " (less than asked for, by max_lease_ttl or max_hold)");
+  return text;
+}
+
+void PrintForPeople(const v1::AcquireResponse& response, std::optional<Duration> wished_ttl) {
   const v1::Lease& lease = response.lease();
   Table table({});
   table.AddRow({"lease", lease.lease_id()});
-  table.AddRow({"ttl", FormatDuration(FromProto(lease.ttl()))});
+  table.AddRow({"ttl", DescribeTtl(response, wished_ttl)});
   table.AddRow({"mode", lease.mode() == v1::PIN_MODE_EXCLUSIVE ? "EXCLUSIVE" : "SHARED"});
   table.AddRow({"fencing token", absl::StrCat(lease.fencing_token())});
   table.AddRow({"initialize", response.must_initialize() ? "yes" : "no"});
@@ -68,7 +81,7 @@ int Acquire(const Flags& flags, const Context& context) {
   if (context.json) {
     PrintJson(*response);
   } else {
-    PrintForPeople(*response);
+    PrintForPeople(*response, flags.acquire.options.lease_ttl);
   }
   return kExitOk;
 }

@@ -19,5 +19,6 @@ void AddNamespaceCommands(CLI::App& app, Context& context);
 void AddNamespaceSetCommand(CLI::App& namespace_app, Context& context);
 void AddHealthCommand(CLI::App& app, Context& context);
 void AddRunCommand(CLI::App& app, Context& context);
+void AddWatchCommand(CLI::App& app, Context& context);
 
 }  // namespace sessionbroker::cli

@@ -47,8 +47,9 @@ void AddEndCommand(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("end", "End a session for everyone, pinned or not");
   command->add_option("key", flags->key, "Key of the session")->required();
   AddNamespaceFlag(*command, flags->namespace_name);
-  command->add_option("--if-generation", flags->if_generation, "Only this generation")
-      ->type_name("N");
+  AddCountFlag<uint64_t>(
+      *command, "--if-generation", [flags](uint64_t value) { flags->if_generation = value; },
+      "Only this generation");
   command->add_option("--reason", flags->reason, "For those who hold it or wait for it")
       ->type_name("TEXT");
   command->footer(

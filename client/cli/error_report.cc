@@ -32,7 +32,7 @@ constexpr std::pair<const char*, const char*> kAdvice[] = {
     {"SHUTTING_DOWN", "try again when the broker is back"},
     {"SESSION_NOT_FOUND", "see what there is: brokerctl list"},
     {"NAMESPACE_NOT_FOUND", "see what there is: brokerctl namespace list"},
-    {"LEASE_LOST", "acquire again; whatever was built under it must be torn down"},
+    {"LEASE_LOST", "whatever was built under it must be torn down"},
     {"NOT_INITIALIZER", "only the lease that was told to initialize can activate"},
     {"GENERATION_MISMATCH", "see which generation is live: brokerctl get KEY"},
     {"NAMESPACE_NOT_EMPTY", "end its sessions first: brokerctl list -n NAME"},
@@ -74,11 +74,15 @@ int ToExitCode(const absl::Status& error) {
   }
 }
 
+std::string NameError(const absl::Status& error) {
+  std::string name = GetErrorDetails(error).reason;
+  if (name.empty()) name = absl::StatusCodeToString(error.code());
+  return absl::StrCat(name, ": ", Printable(std::string(error.message())));
+}
+
 std::string DescribeError(const absl::Status& error, const Context& context) {
   const ErrorDetails details = GetErrorDetails(error);
-  std::string line = details.reason;
-  if (line.empty()) line = absl::StatusCodeToString(error.code());
-  absl::StrAppend(&line, ": ", Printable(std::string(error.message())));
+  std::string line = NameError(error);
   std::string advice = Advice(error, details, context);
   if (details.retry_after) {
     absl::StrAppend(&advice, advice.empty() ? "" : "; ", "not before ",

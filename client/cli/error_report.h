@@ -16,6 +16,10 @@ int ToExitCode(const absl::Status& error);
 //     ...)
 std::string DescribeError(const absl::Status& error, const Context& context);
 
+// Without the last part, for what the user need not do anything about: "CAPACITY_EXHAUSTED: all 8
+// sessions are pinned".
+std::string NameError(const absl::Status& error);
+
 // Writes "brokerctl: " and that line to stderr; returns the exit code.
 int ReportError(const absl::Status& error, const Context& context);
 

@@ -7,7 +7,7 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitRefused = 1;      // The broker said no; the reason is on stderr.
 inline constexpr int kExitUsage = 2;        // Wrong flags, or a value that the broker refuses.
 inline constexpr int kExitUnavailable = 3;  // Not reached, no answer in time, or shutting down.
-inline constexpr int kExitNotFound = 4;     // No such session or namespace.
+inline constexpr int kExitNotFound = 4;     // No such session, namespace or service.
 inline constexpr int kExitNotHeld = 5;      // The lease is not, or no longer, held.
 
 // `brokerctl run` exits with what the command exits with, and as env(1) and timeout(1) do

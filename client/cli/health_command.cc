@@ -44,7 +44,8 @@ void AddHealthCommand(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("health", "Ask whether the broker serves");
   command->add_option("service", *service, "Of one service; the broker as a whole if not given");
   command->footer(
-      "Exits with 0 when it is SERVING, 3 when it is not or was not reached.\n\n"
+      "Exits with 0 when it is SERVING, 3 when it is not or was not reached, 4 if there is no such "
+      "service.\n\n"
       "Examples:\n"
       "  brokerctl health\n"
       "  brokerctl health sessionbroker.v1.SessionBrokerService");

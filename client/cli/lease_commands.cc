@@ -85,7 +85,7 @@ int Release(const std::string& lease_id, bool discard, const Context& context) {
   if (context.json) {
     PrintJson(*response);
   } else if (response->released()) {
-    std::printf("released; %u pins left\n", response->pins());
+    std::printf("released; %u %s left\n", response->pins(), response->pins() == 1 ? "pin" : "pins");
   } else {
     std::printf("nothing to release: the lease is %s\n",
                 LeaseStatusName(response->status()).c_str());

@@ -1,13 +1,19 @@
 // brokerctl: the session broker from the command line.
 
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
 #include "client/cli/context.h"
 #include "client/cli/exit_codes.h"
 #include "client/cli/flags.h"
+#include "client/cli/table.h"
 
 namespace sessionbroker::cli {
 namespace {
@@ -19,7 +25,7 @@ constexpr char kFooter[] =
     "  1  the broker refused; the reason is on stderr\n"
     "  2  wrong flags, or a value that the broker refuses\n"
     "  3  the broker was not reached, did not answer in time, or does not serve\n"
-    "  4  no such session or namespace\n"
+    "  4  no such session, namespace or service\n"
     "  5  the lease is not, or no longer, held\n"
     "  `run` has its own: see brokerctl run --help\n\n"
     "Examples:\n"
@@ -32,7 +38,11 @@ void AddGlobalFlags(CLI::App& app, Context& context, std::optional<Duration>& ti
   app.add_option("--endpoint", context.endpoint, "Where the broker listens")
       ->envname("BROKERCTL_ENDPOINT")
       ->type_name("ADDR:PORT")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check([](const std::string& endpoint) {
+        const bool blank = endpoint.find_first_not_of(" \t\r\n") == std::string::npos;
+        return std::string(blank ? "must be ADDRESS:PORT, is empty" : "");
+      });
   AddDurationFlag(app, "--timeout", timeout,
                   "How long the broker may take to answer, on top of --wait (10s)");
   app.add_option_function<std::string>(
@@ -42,7 +52,30 @@ void AddGlobalFlags(CLI::App& app, Context& context, std::optional<Duration>& ti
       ->check(CLI::IsMember({"table", "json"}));
 }
 
+// What libraries write to stderr is for their developers: every error is returned as well, and told
+// in one line.
+void SilenceLibraries() {
+  google::protobuf::SetLogHandler(nullptr);
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+}
+
+// CLI11 says that there is no command where there is one that it does not know.
+std::string DescribeUsageError(const CLI::App& app, const CLI::Error& error) {
+  const CLI::App* group = &app;
+  std::string words;
+  while (!group->get_subcommands().empty()) {
+    group = group->get_subcommands().front();
+    absl::StrAppend(&words, group->get_name(), " ");
+  }
+  const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+  if (group->get_require_subcommand_min() == 0 || unknown.empty()) return error.what();
+  const bool flag = unknown.front().rfind('-', 0) == 0;
+  return absl::StrCat("there is no ", flag ? "flag" : "command", " \"", flag ? "" : words,
+                      unknown.front(), "\"");
+}
+
 int Main(int argc, char** argv) {
+  SilenceLibraries();
   Context context;
   std::optional<Duration> timeout;
   CLI::App app("Looks at, takes and gives back sessions of a session broker.", "brokerctl");
@@ -50,8 +83,9 @@ int Main(int argc, char** argv) {
   app.footer(kFooter);
   app.require_subcommand(1);
   app.fallthrough();  // Global flags may follow the command.
-  app.failure_message([](const CLI::App*, const CLI::Error& error) {
-    return std::string("brokerctl: usage: ") + error.what() + "; see brokerctl --help\n";
+  app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
+    return absl::StrCat("brokerctl: usage: ", Printable(DescribeUsageError(*failed, error)),
+                        "; see brokerctl --help\n");
   });
   AddGlobalFlags(app, context, timeout);
   AddAcquireCommand(app, context);
@@ -61,11 +95,15 @@ int Main(int argc, char** argv) {
   AddEndCommand(app, context);
   AddGetCommand(app, context);
   AddListCommand(app, context);
+  AddWatchCommand(app, context);
   AddNamespaceCommands(app, context);
   AddHealthCommand(app, context);
   AddRunCommand(app, context);
   try {
     app.parse(argc, argv);
+    if (timeout == Duration::zero()) {
+      throw CLI::ValidationError("--timeout", "must be more than 0: nothing is answered at once");
+    }
   } catch (const CLI::ParseError& error) {
     // --help and --version come here too, with exit code 0.
     return app.exit(error) == 0 ? kExitOk : kExitUsage;

@@ -1,10 +1,13 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "client/cli/commands.h"
@@ -19,9 +22,14 @@ namespace {
 
 using RequestPtr = std::shared_ptr<v1::UpdateNamespaceRequest>;
 
+constexpr char kUnset[] = "--unset";
+
 // "--max-sessions" is the field "max_sessions".
 std::string FieldName(const std::string& flag) {
   return absl::StrReplaceAll(absl::StripPrefix(flag, "--"), {{"-", "_"}});
+}
+std::string SettingName(const std::string& field) {
+  return absl::StrReplaceAll(field, {{"_", "-"}});
 }
 
 void AddCount(CLI::App& app, const RequestPtr& request, const std::string& flag,
@@ -30,7 +38,7 @@ void AddCount(CLI::App& app, const RequestPtr& request, const std::string& flag,
     (request->mutable_config()->*set)(value);
     request->mutable_update_mask()->add_paths(FieldName(flag));
   };
-  app.add_option_function<uint32_t>(flag, read, help)->type_name("N");
+  AddCountFlag<uint32_t>(app, flag, read, help);
 }
 
 void AddTime(CLI::App& app, const RequestPtr& request, const std::string& flag,
@@ -75,15 +83,42 @@ void AddConfigFlags(CLI::App& app, const RequestPtr& request) {
          "What becomes of a session that is idle too long, or in the way")
       ->type_name("suspend|end|keep")
       ->check(CLI::IsMember({"suspend", "end", "keep"}, CLI::ignore_case));
-  auto read_unset = [request](const std::vector<std::string>& flags) {
-    for (const std::string& flag : flags) {
-      request->mutable_update_mask()->add_paths(FieldName(flag));
-    }
-  };
-  app.add_option_function<std::vector<std::string>>(
-         "--unset", read_unset, "Back to the broker's default: a name from above; may be repeated")
+}
+
+// Throws unless `flag` is the name of a setting, which all fields of the configuration are.
+void CheckSetting(const std::string& flag) {
+  const google::protobuf::Descriptor& config = *v1::NamespaceConfig::descriptor();
+  if (config.FindFieldByName(FieldName(flag)) != nullptr) return;
+  std::vector<std::string> names;
+  for (int i = 0; i < config.field_count(); ++i) {
+    names.push_back(SettingName(config.field(i)->name()));
+  }
+  throw CLI::ValidationError(
+      kUnset, absl::StrCat("\"", flag, "\" is no setting; there are ", absl::StrJoin(names, ", ")));
+}
+
+void AddUnsetFlag(CLI::App& app, std::vector<std::string>& settings) {
+  app.add_option(kUnset, settings,
+                 "Back to the broker's default: a name from above; may be repeated")
       ->type_name("SETTING")
       ->allow_extra_args(false);
+}
+
+// Adds what is to be unset to what is set by now. Throws for a name that is no setting, or that is
+// set as well.
+void Unset(const std::vector<std::string>& settings, v1::UpdateNamespaceRequest& request) {
+  google::protobuf::FieldMask& mask = *request.mutable_update_mask();
+  const std::set<std::string> set(mask.paths().begin(), mask.paths().end());
+  for (const std::string& setting : settings) {
+    CheckSetting(setting);
+    const std::string field = FieldName(setting);
+    if (set.count(field) != 0) {
+      throw CLI::ValidationError(
+          kUnset,
+          absl::StrCat(SettingName(field), " is set by the same command; do one of the two"));
+    }
+    mask.add_paths(field);
+  }
 }
 
 int SetNamespace(const v1::UpdateNamespaceRequest& request, const Context& context) {
@@ -107,12 +142,15 @@ void AddNamespaceSetCommand(CLI::App& namespace_app, Context& context) {
   CLI::App* command = namespace_app.add_subcommand(
       "set", "Set limits of a namespace; what is not named stays as it is");
   command->add_option("name", *name, "Namespace; made if there is none")->required();
+  auto unset = std::make_shared<std::vector<std::string>>();
   AddConfigFlags(*command, request);
+  AddUnsetFlag(*command, *unset);
   command->footer(
       "Examples:\n"
       "  brokerctl namespace set browsers --max-sessions 50 --idle-ttl 10m\n"
       "  brokerctl namespace set browsers --unset idle-ttl");
-  command->callback([name, request, &context] {
+  command->callback([name, unset, request, &context] {
+    Unset(*unset, *request);
     if (request->update_mask().paths().empty()) {
       throw CLI::RequiredError("at least one setting");
     }

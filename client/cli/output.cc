@@ -38,7 +38,10 @@ std::string FormatTime(const google::protobuf::Timestamp& time) {
 }
 
 std::string AbbreviateLease(const std::string& lease_id) {
-  return absl::StrCat(lease_id.substr(0, 8), "...");
+  constexpr size_t kShown = 8;
+  if (lease_id.empty()) return "\"\"";
+  if (lease_id.size() <= kShown) return lease_id;
+  return absl::StrCat(lease_id.substr(0, kShown), "...");
 }
 
 void AddSessionRows(const v1::Session& session, Table& table) {

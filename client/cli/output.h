@@ -23,7 +23,8 @@ std::string LeaseStatusName(v1::LeaseStatus status);
 // "2024-05-01T12:00:00Z", "" for an unset time.
 std::string FormatTime(const google::protobuf::Timestamp& time);
 
-// Enough of a lease id to recognize it; the rest is secret.
+// Enough of a lease id to recognize it; the rest is secret. What is too short to be one is shown as
+// it is: it is somebody's mistake, "" most of all.
 std::string AbbreviateLease(const std::string& lease_id);
 
 // A row a field, of what is set.

@@ -130,8 +130,9 @@ void AddListCommand(CLI::App& app, Context& context) {
       ->allow_extra_args(false)
       ->check(CLI::IsMember({"initializing", "active", "suspending", "suspended", "ending"},
                             CLI::ignore_case));
-  command->add_option("--limit", flags->limit, "At most so many, whichever come first; 0: all")
-      ->type_name("N");
+  AddCountFlag<uint32_t>(
+      *command, "--limit", [flags](uint32_t value) { flags->limit = value; },
+      "At most so many, whichever come first; 0: all");
   command->footer(
       "Examples:\n"
       "  brokerctl list -n browsers --state active --label team=search\n"

@@ -45,7 +45,8 @@ SignalPipe::SignalPipe(std::initializer_list<int> signals) {
     sigfillset(&action.sa_mask);
     struct sigaction previous;
     sigaction(signal, nullptr, &previous);
-    if (previous.sa_handler == SIG_IGN && signal != SIGCHLD) continue;
+    const bool of_the_system = signal == SIGCHLD || signal == SIGCONT;
+    if (previous.sa_handler == SIG_IGN && !of_the_system) continue;
     sigaction(signal, &action, nullptr);
     previous_[signal] = previous;
   }
@@ -56,6 +57,18 @@ SignalPipe::~SignalPipe() {
   handler_fd = -1;
   close(read_fd_);
   close(write_fd_);
+}
+
+void SignalPipe::Stop(bool whole_group) {
+  struct sigaction handled;
+  sigaction(SIGTSTP, &previous_.at(SIGTSTP), &handled);
+  // One of them and not both: either stops this process.
+  if (whole_group) {
+    kill(0, SIGTSTP);
+  } else {
+    raise(SIGTSTP);
+  }
+  sigaction(SIGTSTP, &handled, nullptr);
 }
 
 void SignalPipe::Notify() { WriteEvent(write_fd_, {}); }

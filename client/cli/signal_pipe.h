@@ -24,8 +24,8 @@ struct SignalEvent {
 // own before there is anything to wait for.
 //
 // There can be one at a time. Signals that were ignored when it was made stay ignored, which is
-// what nohup(1) is for. The destructor restores the handlers. Notify() is thread-safe, the rest is
-// not.
+// what nohup(1) is for; except SIGCHLD and SIGCONT, which tell what has happened. The destructor
+// restores the handlers. Notify() is thread-safe, the rest is not.
 class SignalPipe {
  public:
   explicit SignalPipe(std::initializer_list<int> signals);
@@ -35,6 +35,10 @@ class SignalPipe {
   SignalPipe& operator=(const SignalPipe&) = delete;
 
   void Notify();
+  // Stops this process as SIGTSTP does by default, although that is handled here; returns when it
+  // is continued. At once if nobody could continue it: then SIGTSTP stops nothing. With
+  // `whole_group` all others of the process group get a SIGTSTP too. Only after a SIGTSTP event.
+  void Stop(bool whole_group);
   // The next event; nullopt when there is none until `deadline`.
   std::optional<SignalEvent> Wait(TimePoint deadline);
 

@@ -5,9 +5,19 @@
 #include <algorithm>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "client/cpp/error_details.h"
 
 namespace sessionbroker {
+namespace {
+
+// A server that shuts down cancels the calls that reach it late (gRPC 1.51), and says nothing of
+// why. The broker itself gives a reason with every error.
+bool IsUnexplainedCancel(const absl::Status& status) {
+  return absl::IsCancelled(status) && GetErrorDetails(status).reason.empty();
+}
+
+}  // namespace
 
 BrokerStub::BrokerStub(const std::shared_ptr<grpc::ChannelInterface>& channel,
                        const RetryPolicy& policy, uint64_t seed)
@@ -25,8 +35,13 @@ absl::StatusOr<Response> BrokerStub::Call(
     context.set_deadline(ToGrpcDeadline(deadline));
     if (trace != nullptr) *trace = {attempts, SteadyClock::now()};
     Response response;
-    const absl::Status status = FromGrpcStatus((stub.*method)(&context, request, &response));
+    absl::Status status = FromGrpcStatus((stub.*method)(&context, request, &response));
     if (status.ok()) return response;
+    // Nobody but us knows the context, so it was the server who cancelled the call.
+    if (IsUnexplainedCancel(status) && SteadyClock::now() < deadline) {
+      status =
+          absl::UnavailableError(absl::StrCat("the server cancelled the call: ", status.message()));
+    }
     if (!absl::IsUnavailable(status) || retry == Retry::kNo) return status;
     if (!PauseForRetry(status, attempts, deadline)) return status;
   }

@@ -30,7 +30,8 @@ struct CallTrace {
 //     auto response = stub.GetSession(request, SteadyClock::now() + std::chrono::seconds(5));
 //
 // Every call ends at `deadline` at the latest. Errors are the broker's (GetErrorDetails gives the
-// reason), or without a reason UNAVAILABLE when it was not reached and DEADLINE_EXCEEDED when it
+// reason), or without a reason UNAVAILABLE when it was not reached or its server cut the call off
+// (gRPC says CANCELLED to calls that reach a server that shuts down), and DEADLINE_EXCEEDED when it
 // did not answer in time.
 //
 // UNAVAILABLE is retried by the policy while the deadline leaves time for the pause, and not

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -11,11 +12,13 @@
 #include "client/cpp/channel.h"
 #include "client/cpp/client_core.h"
 #include "client/cpp/request_id.h"
+#include "client/cpp/watch_stream.h"
 
 namespace sessionbroker {
 namespace {
 
 constexpr Duration kDefaultWait = std::chrono::seconds(30);
+constexpr Duration kLongestWait = std::chrono::hours(1);  // The broker waits no longer.
 constexpr Duration kAnswerTime = std::chrono::seconds(10);
 
 std::string DefaultHolder() {
@@ -46,6 +49,13 @@ v1::AcquireRequest ToRequest(const AcquireOptions& options, const std::string& h
   return request;
 }
 
+Duration TimeoutOf(const AcquireOptions& options) {
+  if (options.timeout) return *options.timeout;
+  const Duration wait = options.wait_timeout.value_or(kDefaultWait);
+  // A wait below zero is for the broker to refuse, who needs time for that.
+  return std::clamp(wait, Duration::zero(), kLongestWait) + kAnswerTime;
+}
+
 // Asks the broker whether a lease is still held that was granted an unknown time ago, and counts
 // its ttl from this question.
 absl::StatusOr<std::shared_ptr<HeldLease>> Confirm(BrokerStub& stub, const std::string& holder,
@@ -66,6 +76,17 @@ absl::StatusOr<std::shared_ptr<HeldLease>> Confirm(BrokerStub& stub, const std::
   return std::make_shared<HeldLease>(acquired.lease().lease_id(), ttl, trace.last_sent);
 }
 
+// Releases a lease that Confirm failed for with `why`, so that nobody has to wait until it lapses.
+// Bounded as the destructor of a pin is, because the deadline of the call may have passed.
+void GiveBack(ClientCore& core, const v1::Lease& lease, const absl::Status& why) {
+  if (GetErrorDetails(why).reason == "LEASE_LOST") return;
+  v1::ReleaseRequest request;
+  request.set_lease_id(lease.lease_id());
+  request.set_disposition(v1::DISPOSITION_KEEP);
+  const Duration bound = std::min(core.options.destructor_timeout, FromProto(lease.ttl()));
+  core.stub.Release(request, DeadlineIn(bound)).IgnoreError();
+}
+
 }  // namespace
 
 Client::Client(const std::string& endpoint, ClientOptions options)
@@ -75,18 +96,22 @@ Client::Client(const std::shared_ptr<grpc::ChannelInterface>& channel, ClientOpt
     : core_(MakeCore(channel, std::move(options))) {}
 
 Client::~Client() {
-  const int left = core_->live_pins.load();
-  if (left == 0) return;
-  // Going on would mean pins that release themselves through freed memory.
-  std::fprintf(stderr, "sessionbroker::Client destroyed before %d of its pins\n", left);
+  const int pins = core_->live_pins.load();
+  const int watchers = core_->live_watchers.load();
+  if (pins == 0 && watchers == 0) {
+    core_->watch_calls->AwaitNone();
+    return;
+  }
+  // Going on would mean pins that release themselves, and watchers that resume, through freed
+  // memory.
+  std::fprintf(stderr, "sessionbroker::Client destroyed before %d of its pins and %d watchers\n",
+               pins, watchers);
   std::abort();
 }
 
 absl::StatusOr<PinnedSession> Client::Acquire(const AcquireOptions& options) {
   const v1::AcquireRequest request = ToRequest(options, core_->options.holder);
-  const Duration timeout =
-      options.timeout.value_or(options.wait_timeout.value_or(kDefaultWait) + kAnswerTime);
-  const TimePoint deadline = SteadyClock::now() + timeout;
+  const TimePoint deadline = DeadlineIn(TimeoutOf(options));
   CallTrace trace;
   absl::StatusOr<v1::AcquireResponse> response = core_->stub.Acquire(request, deadline, &trace);
   if (!response.ok()) return response.status();
@@ -102,7 +127,10 @@ absl::StatusOr<PinnedSession> Client::Acquire(const AcquireOptions& options) {
   if (trace.attempts > 1 || SteadyClock::now() - trace.last_sent > ttl / 3) {
     absl::StatusOr<std::shared_ptr<HeldLease>> confirmed =
         Confirm(core_->stub, core_->options.holder, *response, deadline);
-    if (!confirmed.ok()) return confirmed.status();
+    if (!confirmed.ok()) {
+      GiveBack(*core_, response->lease(), confirmed.status());
+      return confirmed.status();
+    }
     lease = *std::move(confirmed);
   } else {
     lease = std::make_shared<HeldLease>(response->lease().lease_id(), ttl, trace.last_sent);
@@ -134,6 +162,14 @@ absl::Status Client::WithSession(
   // Not reported: the work is done, and a pin that could not be released lapses.
   if (pin->valid()) pin->Release().IgnoreError();
   return status;
+}
+
+Watcher Client::Watch(const WatchFilter& filter, WatchOptions options, WatchCallback callback) {
+  const ClientOptions& mine = core_->options;
+  const uint64_t seed = mine.seed != 0 ? mine.seed : std::random_device()();
+  return Watcher(core_.get(),
+                 WatchStream::Start(core_->stub.sessions(), core_->watch_calls, mine.retry, seed,
+                                    filter, std::move(options), std::move(callback)));
 }
 
 BrokerStub& Client::stub() { return core_->stub; }

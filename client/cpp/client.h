@@ -13,6 +13,8 @@
 #include "client/cpp/client_options.h"
 #include "client/cpp/error_details.h"
 #include "client/cpp/pinned_session.h"
+#include "client/cpp/watch_types.h"
+#include "client/cpp/watcher.h"
 
 namespace sessionbroker {
 
@@ -29,8 +31,8 @@ struct ClientCore;
 //         [](PinnedSession& pin) { return RunCommand(pin.endpoint(), "make"); });
 //
 // Make one and share it: however many pins it hands out, one thread renews them all, a few requests
-// for many. Thread-safe. Must outlive every PinnedSession it gave out; otherwise the program is
-// aborted.
+// for many. Thread-safe. Must outlive every PinnedSession and Watcher it gave out; otherwise the
+// program is aborted.
 class Client {
  public:
   // To the broker at `endpoint`, "ADDRESS:PORT"; see MakeChannel. Connects on first use.
@@ -39,6 +41,8 @@ class Client {
   // MakeChannel a broker that restarts can cost the leases.
   explicit Client(const std::shared_ptr<grpc::ChannelInterface>& channel,
                   ClientOptions options = {});
+  // Waits a moment for the cancelled calls of watches that were stopped. Not from inside a callback
+  // of a watch.
   ~Client();
 
   Client(const Client&) = delete;
@@ -80,6 +84,31 @@ class Client {
       absl::FunctionRef<absl::Status(PinnedSession&)> use) {
     return WithSession(AcquireOptions{.key = key}, initialize, use);
   }
+
+  // Tells `callback` what happens to the sessions that `filter` lets through, from now on unless
+  // `options` say otherwise, until the Watcher is stopped or destroyed. Returns at once, connected
+  // or not; `callback` may be called before it returns.
+  //
+  // Each event is told once, in the order in which it happened. A stream that broke (UNAVAILABLE,
+  // CANCELLED, ABORTED, DEADLINE_EXCEEDED, UNKNOWN and INTERNAL without a reason, or nothing came
+  // for two and a half heartbeats) is resumed after the last revision that was reached, after a
+  // pause by ClientOptions::retry that doubles until there is a step forward, and not earlier than
+  // the broker asks for. One that broke before its initial state was complete begins anew.
+  // Revisions that the broker does not keep any more are told as a WatchGap. What happened to pins
+  // meanwhile (EVENT_TYPE_ACQUIRED and so on) is never repeated.
+  //
+  // It ends by itself, and calls options.on_end, with
+  //   OK                with finish_at_end, when the generation has ended
+  //   INVALID_ARGUMENT, NOT_FOUND (finish_at_end where nothing is live), and whatever else trying
+  //                     again does not help with; RESOURCE_EXHAUSTED (SUBSCRIBER_LIMIT) until it
+  //                     was first synced
+  //   UNAVAILABLE, ...  only before it was first synced, after ClientOptions::retry.max_attempts
+  //
+  // The callbacks run one at a time, on threads of gRPC that all watches of the process share (as
+  // few as two): they must not block for long. While one runs nothing is read, so one that cannot
+  // keep up has the broker end the stream, which is then resumed; nothing is queued here but the
+  // message that is being told. They may use the client, and stop or destroy the Watcher.
+  Watcher Watch(const WatchFilter& filter, WatchOptions options, WatchCallback callback);
 
   // All other calls of the contract.
   BrokerStub& stub();

@@ -5,13 +5,14 @@
 #include <utility>
 
 #include "client/cpp/broker_stub.h"
+#include "client/cpp/call_count.h"
 #include "client/cpp/client_options.h"
 #include "client/cpp/renewer.h"
 
 namespace sessionbroker {
 
-// What a Client shares with the pins that it hands out. Thread-safe; made by Client, which aborts
-// the program when it is destroyed before its pins.
+// What a Client shares with the pins and watchers that it hands out. Thread-safe; made by Client,
+// which aborts the program when it is destroyed before them.
 struct ClientCore {
   ClientCore(const std::shared_ptr<grpc::ChannelInterface>& channel, ClientOptions given,
              uint64_t seed)
@@ -23,6 +24,9 @@ struct ClientCore {
   BrokerStub stub;
   Renewer renewer;
   std::atomic<int> live_pins = 0;
+  std::atomic<int> live_watchers = 0;
+  // Of watches, also of those that were stopped.
+  const std::shared_ptr<CallCount> watch_calls = std::make_shared<CallCount>();
 };
 
 }  // namespace sessionbroker

@@ -21,8 +21,8 @@ struct ClientOptions {
   RetryPolicy retry = {};
   // How long Activate, FailInit and Release may take, retries included. Acquire has its own.
   Duration call_timeout = std::chrono::seconds(10);
-  // How long the destructor of a pin may take to release it. If the broker is not reached by then,
-  // the lease is left to lapse by its ttl.
+  // How long the destructor of a pin may take to release it, and Acquire to give back a pin that it
+  // could not confirm. If the broker is not reached by then, the lease is left to lapse by its ttl.
   Duration destructor_timeout = std::chrono::seconds(1);
   // Of the jitter of renewals and retries, for tests that want the same one again; 0: from the
   // system.
@@ -42,10 +42,11 @@ struct AcquireOptions {
   // to no less than 100 ms.
   std::optional<Duration> lease_ttl = {};
   // How long to wait for others: the initializer, other pins, a free slot. Zero: not at all. Unset:
-  // the namespace's default (30 s unless configured).
+  // the namespace's default (30 s unless configured). The broker clamps it to an hour.
   std::optional<Duration> wait_timeout = {};
   // How long the call may take in all, retries included. Unset: wait_timeout and 10 s more, which
-  // leaves the broker time to say what was waited for; 40 s if wait_timeout is unset too.
+  // leaves the broker time to say what was waited for; 40 s if wait_timeout is unset too. Giving
+  // back a pin that came too late may take destructor_timeout on top.
   std::optional<Duration> timeout = {};
   // Of a session that this call creates; at most 32 of 63 + 256 bytes.
   std::map<std::string, std::string> labels = {};

@@ -63,9 +63,10 @@ void HeldLease::Lose(const Loss& loss) {
 void HeldLease::SetOnLost(OnLost callback) {
   std::unique_lock<std::mutex> lock(mu_);
   if (state_ == State::kLost && !callback_told_ && callback) {
-    RunCallback(lock, callback);
+    RunCallback(lock, std::move(callback));
   } else {
-    on_lost_ = std::move(callback);
+    // The parameter outlives the lock, and what the earlier callback captured may come back here.
+    std::swap(on_lost_, callback);
   }
 }
 
@@ -78,12 +79,16 @@ void HeldLease::ForgetCallback() {
   });
 }
 
-void HeldLease::RunCallback(std::unique_lock<std::mutex>& lock, const OnLost& callback) {
+void HeldLease::RunCallback(std::unique_lock<std::mutex>& lock, OnLost callback) {
   callback_told_ = true;
   callback_thread_ = std::this_thread::get_id();
   const Loss loss = *loss_;
   lock.unlock();
   callback(loss);
+  // Here and not by whoever gave it to us: without the lock, because it may hold the last reference
+  // to a pin that then gives up this lease; and as a part of the callback's run, so that nothing
+  // that it captured is left when ForgetCallback() returns.
+  callback = nullptr;
   lock.lock();
   callback_thread_ = std::thread::id();
   callback_done_.notify_all();

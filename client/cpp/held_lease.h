@@ -39,7 +39,8 @@ using OnLost = std::function<void(const Loss&)>;
 // Both ends are final, and exactly one is reached: that is what makes a release happen once and no
 // callback come after it.
 //
-// Thread-safe. The callback runs without the lock.
+// Thread-safe. The callback runs and is destroyed without the lock; it may hold or destroy the pin.
+// Whoever calls Lose() or SetOnLost() therefore holds a reference of its own to the lease.
 class HeldLease {
  public:
   // Granted for `ttl` by a request that was sent at `sent`.
@@ -71,14 +72,15 @@ class HeldLease {
   // Replaces the callback. If the lease is lost and no callback was told, `callback` is told here
   // and now.
   void SetOnLost(OnLost callback);
-  // Drops the callback, and waits until a running one has returned (except inside it).
+  // Drops the callback, and waits until a running one has returned and is destroyed (except inside
+  // it).
   void ForgetCallback();
 
  private:
   enum class State { kHeld, kGivenUp, kLost };
 
-  // Runs `callback` with mu_ unlocked meanwhile.
-  void RunCallback(std::unique_lock<std::mutex>& lock, const OnLost& callback);
+  // Runs `callback` and destroys it, with mu_ unlocked meanwhile.
+  void RunCallback(std::unique_lock<std::mutex>& lock, OnLost callback);
 
   const std::string id_;
 

@@ -55,7 +55,7 @@ PinnedSession::~PinnedSession() { Reset(); }
 void PinnedSession::Reset() {
   if (lease_ == nullptr) return;
   if (GiveUp()) {
-    const TimePoint bound = SteadyClock::now() + core_->options.destructor_timeout;
+    const TimePoint bound = DeadlineIn(core_->options.destructor_timeout);
     // Once the lease has run out by itself there is nothing left to release.
     SendRelease(v1::DISPOSITION_KEEP, std::min(bound, lease_->expiry())).IgnoreError();
   }
@@ -69,7 +69,7 @@ absl::Status PinnedSession::Activate(const std::string& endpoint,
   request.set_lease_id(lease_->id());
   request.mutable_activated()->set_endpoint(endpoint);
   request.mutable_activated()->mutable_labels()->insert(labels.begin(), labels.end());
-  const TimePoint deadline = SteadyClock::now() + core_->options.call_timeout;
+  const TimePoint deadline = DeadlineIn(core_->options.call_timeout);
   absl::StatusOr<v1::ActivateResponse> response = core_->stub.Activate(request, deadline);
   if (!response.ok()) return response.status();
   must_initialize_ = false;
@@ -88,7 +88,7 @@ absl::Status PinnedSession::FailInit(const std::string& message, Duration retry_
   }
   must_initialize_ = false;
   CallTrace trace;
-  const TimePoint deadline = SteadyClock::now() + core_->options.call_timeout;
+  const TimePoint deadline = DeadlineIn(core_->options.call_timeout);
   const absl::Status status = core_->stub.Activate(request, deadline, &trace).status();
   // The verdict ends the lease, so a repetition finds it gone if the first was heard.
   if (trace.attempts > 1 && GetErrorDetails(status).reason == "LEASE_LOST") return absl::OkStatus();
@@ -97,7 +97,7 @@ absl::Status PinnedSession::FailInit(const std::string& message, Duration retry_
 
 absl::Status PinnedSession::Release(v1::Disposition disposition) {
   if (!GiveUp()) return NotHeldError();
-  return SendRelease(disposition, SteadyClock::now() + core_->options.call_timeout);
+  return SendRelease(disposition, DeadlineIn(core_->options.call_timeout));
 }
 
 absl::Status PinnedSession::SendRelease(v1::Disposition disposition, TimePoint deadline) {
@@ -119,7 +119,9 @@ absl::Status PinnedSession::SendRelease(v1::Disposition disposition, TimePoint d
 }
 
 void PinnedSession::OnLost(::sessionbroker::OnLost callback) {
-  lease_->SetOnLost(std::move(callback));
+  // The callback may destroy this pin, and so may the end of the earlier one.
+  const std::shared_ptr<HeldLease> lease = lease_;
+  lease->SetOnLost(std::move(callback));
 }
 
 bool PinnedSession::GiveUp() {

@@ -108,10 +108,11 @@ class PinnedSession {
   // Why, at the latest when the callback is called.
   std::optional<Loss> loss() const { return lease_->loss(); }
   // `callback` is called once if the lease is lost, on the client's renewal thread, which serves
-  // all pins: it must return at once and not call the broker. It may destroy this pin. If the lease
-  // is lost already it is called here and now, before OnLost returns. Replaces an earlier callback.
-  // After Release, FailInit or the destructor has returned, it is neither running nor called any
-  // more.
+  // all pins: it must return at once and not call the broker. It may destroy this pin, also by
+  // having been the last to own it. If the lease is lost already it is called here and now, before
+  // OnLost returns. Replaces an earlier callback. After Release, FailInit or the destructor has
+  // returned, it is neither running nor called any more, and destroyed (unless they are called from
+  // inside it).
   void OnLost(::sessionbroker::OnLost callback);
 
  private:

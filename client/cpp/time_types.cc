@@ -24,6 +24,12 @@ Duration FromProto(const google::protobuf::Duration& duration) {
   return Duration(seconds * kNanosPerSecond + duration.nanos());
 }
 
+TimePoint DeadlineIn(Duration timeout) {
+  const TimePoint now = SteadyClock::now();
+  if (timeout <= Duration::zero()) return now;
+  return timeout < TimePoint::max() - now ? now + timeout : TimePoint::max();
+}
+
 gpr_timespec ToGrpcDeadline(TimePoint when) {
   // A day is longer than any wait of this library and keeps the sum far from overflow.
   const Duration left =

@@ -19,6 +19,9 @@ google::protobuf::Duration ToProto(Duration duration);
 // Clamped to what Duration holds (292 years); an unset field is zero.
 Duration FromProto(const google::protobuf::Duration& duration);
 
+// `timeout` from now, whatever it is: now if it is negative, and at most the end of the clock.
+TimePoint DeadlineIn(Duration timeout);
+
 // For grpc::ClientContext::set_deadline and completion queues. Monotonic, so that setting the wall
 // clock neither cuts calls short nor lets them hang.
 gpr_timespec ToGrpcDeadline(TimePoint when);

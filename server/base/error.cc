@@ -41,6 +41,10 @@ constexpr ReasonRow kReasons[] = {
     {Reason::kNamespaceNotEmpty, "NAMESPACE_NOT_EMPTY", absl::StatusCode::kFailedPrecondition},
     {Reason::kInvalidArgument, "INVALID_ARGUMENT", absl::StatusCode::kInvalidArgument},
     {Reason::kCancelled, "CANCELLED", absl::StatusCode::kCancelled},
+    {Reason::kSubscriberLimit, "SUBSCRIBER_LIMIT", absl::StatusCode::kResourceExhausted},
+    {Reason::kSubscriberTooSlow, "SUBSCRIBER_TOO_SLOW", absl::StatusCode::kAborted},
+    {Reason::kStreamTooOld, "STREAM_TOO_OLD", absl::StatusCode::kAborted},
+    {Reason::kRevisionCompacted, "REVISION_COMPACTED", absl::StatusCode::kOutOfRange},
 };
 
 static_assert(std::size(kReasons) == kReasonCount);

@@ -34,8 +34,12 @@ enum class Reason {
   kNamespaceNotEmpty,
   kInvalidArgument,
   kCancelled,
+  kSubscriberLimit,
+  kSubscriberTooSlow,
+  kStreamTooOld,
+  kRevisionCompacted,
 };
-inline constexpr int kReasonCount = 20;
+inline constexpr int kReasonCount = 24;
 
 // "CAPACITY_EXHAUSTED" and so on.
 absl::string_view ReasonName(Reason reason);

@@ -220,6 +220,10 @@ absl::StatusOr<Broker::Namespace*> Broker::MakeLocked(absl::string_view name,
   options.namespace_id = ns->id;
   options.shard_count = options_.shard_count;
   options.first_number = std::max(NumberOf(now.wall), number_floor_);
+  options.events.encoder = options_.event_encoder;
+  options.events.memory = &event_memory_;
+  options.events.hub.max_subscribers = options_.max_subscribers_per_namespace;
+  options.events.wake_dispatcher = [this] { WakeDispatcher(); };
   ns->table = std::make_shared<SessionTable>(std::move(options), ResolveFor(settings));
   tables_by_id_[ns->id] = ns->table;
   Namespace* made = ns.get();
@@ -237,15 +241,19 @@ bool Broker::RemoveIfEmptyLocked(const std::string& name) {
 }
 
 void Broker::RemoveEmpty(Instant now) {
+  // Before the lock: every call needs it, and the reaper comes fifty times a second.
+  if (now.mono < next_empty_check_.load(std::memory_order_relaxed)) return;
+  next_empty_check_.store(now.mono + kEmptyCheckPeriod, std::memory_order_relaxed);
   WriterLock lock(registry_mu_);
-  if (now.mono < next_empty_check_) return;
-  next_empty_check_ = now.mono + kEmptyCheckPeriod;
   std::vector<std::string> over;
   for (const auto& [name, ns] : namespaces_) {
     if (ns->configured) continue;
+    // A use that came and went since the last look has changed something.
+    const uint64_t revision = ns->table->revision();
+    const bool used = std::exchange(ns->seen_revision, revision) != revision;
     if (!ns->table->LooksEmpty()) {
       ns->empty_since.reset();
-    } else if (!ns->empty_since.has_value()) {
+    } else if (used || !ns->empty_since.has_value()) {
       ns->empty_since = now.mono;
     } else if (*ns->empty_since + kEmptyGrace <= now.mono) {
       over.push_back(name);

@@ -34,6 +34,13 @@ struct NamespaceInfo {
   bool configured =
       false;  // By the config file or UpdateNamespace; otherwise it vanishes when empty.
   TableStats stats;
+  EventHub::Stats events;
+};
+
+// A subscriber's place in the events of a namespace, which it keeps alive.
+struct EventStream {
+  std::shared_ptr<SessionTable> table;
+  std::unique_ptr<Subscription> subscription;  // Destroyed first.
 };
 
 // The operations of the broker in domain terms: finds the namespace, names leases, keeps the
@@ -51,7 +58,9 @@ class Broker {
   struct Options {
     size_t shard_count = 16;
     uint32_t max_namespaces = kMaxNamespaces;
-    NamespaceSettings defaults;  // Inherited by every namespace.
+    NamespaceSettings defaults;                   // Inherited by every namespace.
+    const EventEncoder* event_encoder = nullptr;  // Null: events are numbered and not written.
+    uint32_t max_subscribers_per_namespace = 10'000;
     // Told, with no lock held, of what an operator should know: the event and its namespace. May be
     // empty.
     //   "suspend without a store": the config asks for IdlePolicy::kSuspend and there is no durable
@@ -101,6 +110,26 @@ class Broker {
   ListOutcome ListSessions(absl::string_view namespace_name, const ListParams& params,
                            ListCursor from) const;
 
+  // --- events ---
+
+  // From now on, or from after revision `after`; `sink` is told when there is something to read.
+  // Makes the namespace if there is none; it does not vanish while it has subscribers.
+  // SUBSCRIBER_LIMIT, REVISION_COMPACTED, NAMESPACE_LIMIT, SHUTTING_DOWN.
+  absl::StatusOr<EventStream> Subscribe(absl::string_view namespace_name, const EventFilter& filter,
+                                        std::optional<uint64_t> after,
+                                        const std::shared_ptr<EventSink>& sink);
+  // The initial state, piece by piece: see SessionTable.
+  std::optional<ListCursor> ReadPiece(const EventStream& stream, const ListParams& params,
+                                      ListCursor from, std::vector<SessionInfo>& out,
+                                      InitialCut& cut) const;
+  void ReadKey(const EventStream& stream, const ListParams& params, absl::string_view key,
+               std::vector<SessionInfo>& out, InitialCut& cut) const;
+  // Tells subscribers what was published. One thread at a time.
+  void DispatchEvents();
+  // Called, from any thread, when DispatchEvents has something to do. Once this returns the old one
+  // is not called any more. May be empty.
+  void SetWakeDispatcher(std::function<void()> wake) ABSL_LOCKS_EXCLUDED(wake_mu_);
+
   // --- administration ---
 
   // An unused name has the inherited config and nothing in it.
@@ -136,6 +165,7 @@ class Broker {
     std::shared_ptr<SessionTable> table;
     // Since when the reaper has seen nothing in it; for those that nobody configured.
     std::optional<MonotonicTime> empty_since;
+    uint64_t seen_revision = 0;  // Of its table, when the reaper looked.
   };
 
   std::shared_ptr<SessionTable> FindTable(absl::string_view name) const
@@ -153,9 +183,15 @@ class Broker {
   NamespaceInfo InfoLocked(const Namespace& ns) const ABSL_SHARED_LOCKS_REQUIRED(registry_mu_);
   void WarnOf(absl::string_view name, const NamespaceSettings& settings) const;
 
+  void WakeDispatcher() ABSL_LOCKS_EXCLUDED(wake_mu_);
+
   const Options options_;
   const Clock& clock_;
   SecretSource secrets_;
+  EventMemory event_memory_;  // The tables', which may outlive the registry but not the broker.
+  std::atomic<bool> dispatcher_woken_ = false;
+  Mutex wake_mu_;  // A leaf, but for what the function locks.
+  std::function<void()> wake_dispatcher_ ABSL_GUARDED_BY(wake_mu_);
 
   // Taken before shard locks and the ledger's, when a namespace is made, changed or removed. Calls
   // hold it only to find their table.
@@ -167,8 +203,8 @@ class Broker {
   uint32_t next_namespace_id_ ABSL_GUARDED_BY(registry_mu_) = 1;
   // Above every number that a removed namespace gave out.
   uint64_t number_floor_ ABSL_GUARDED_BY(registry_mu_) = 0;
-  MonotonicTime next_empty_check_ ABSL_GUARDED_BY(registry_mu_);
   bool shutdown_ ABSL_GUARDED_BY(registry_mu_) = false;
+  std::atomic<MonotonicTime> next_empty_check_ = MonotonicTime{};
   std::function<void()> wake_reaper_;  // Constant once calls come in.
 };
 

@@ -14,6 +14,7 @@ NamespaceInfo Broker::InfoLocked(const Namespace& ns) const {
   info.config = ResolveFor(ns.settings);
   info.configured = ns.configured;
   info.stats = ns.table->Stats();
+  info.events = ns.table->EventStats();
   return info;
 }
 

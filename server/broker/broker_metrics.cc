@@ -4,6 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "server/events/event_hub.h"
+
 namespace broker {
 namespace {
 
@@ -12,6 +15,12 @@ constexpr size_t kPage = 100;
 
 NamespaceSample ToSample(const NamespaceInfo& info) {
   const TableStats& stats = info.stats;
+  const EventHub::Stats& events = info.events;
+  std::vector<NamedCount> published;
+  for (int type = 1; type < kEventTypeBound; ++type) {
+    const absl::string_view name = EventTypeName(static_cast<EventType>(type));
+    if (!name.empty()) published.push_back({absl::AsciiStrToLower(name), events.published[type]});
+  }
   const auto ended = [&](EndCause cause) { return stats.ends[static_cast<size_t>(cause)]; };
   static_assert(kEndCauseCount == 6, "a new cause needs a number of its own here");
   return {
@@ -43,14 +52,20 @@ NamespaceSample ToSample(const NamespaceInfo& info) {
       .ended_evicted = ended(EndCause::kEvicted),
       .reaper_skips_store_disabled = stats.reaper_skips_store_disabled,
       .invariant_violations = stats.invariant_violations,
+      .subscribers = events.subscribers,
+      .subscriber_lag = events.lag,
+      .subscriber_lag_max = events.lag_high,
+      .subscribe_resumes = events.resumes,
+      .event_ring_bytes = events.ring_bytes,
+      .events_published = std::move(published),
   };
 }
 
 }  // namespace
 
 BrokerMetrics::BrokerMetrics(const Broker& broker, const StallClock& clock,
-                             std::function<Duration()> event_loop_lag)
-    : broker_(broker), clock_(clock), event_loop_lag_(std::move(event_loop_lag)) {}
+                             std::function<void(BrokerSample&)> add_server)
+    : broker_(broker), clock_(clock), add_server_(std::move(add_server)) {}
 
 BrokerSample BrokerMetrics::Sample() {
   BrokerSample sample;
@@ -61,7 +76,7 @@ BrokerSample BrokerMetrics::Sample() {
     if (page.size() < kPage) break;
     after = page.back().name;
   }
-  if (event_loop_lag_) sample.event_loop_lag = event_loop_lag_();
+  if (add_server_) add_server_(sample);
   sample.clock_stalls = clock_.stalls();
   sample.clock_lateness = clock_.total_lateness();
   return sample;

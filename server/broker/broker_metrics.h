@@ -15,16 +15,16 @@ namespace broker {
 // happened meanwhile. Thread-safe; what it is given must outlive it.
 class BrokerMetrics final : public MetricsSource {
  public:
-  // `event_loop_lag` is asked at every sample, from any thread. May be empty: no lag then.
+  // `add_server` puts in what the server knows, at every sample, from any thread. May be empty.
   BrokerMetrics(const Broker& broker, const StallClock& clock,
-                std::function<Duration()> event_loop_lag);
+                std::function<void(BrokerSample&)> add_server);
 
   BrokerSample Sample() override;
 
  private:
   const Broker& broker_;
   const StallClock& clock_;
-  const std::function<Duration()> event_loop_lag_;
+  const std::function<void(BrokerSample&)> add_server_;
 };
 
 }  // namespace broker

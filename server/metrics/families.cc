@@ -89,6 +89,26 @@ const std::vector<NamespaceSeries>& AllNamespaceSeries() {
        "Sessions that were due but had to stay, by reason.",
        {{&S::reaper_skips_store_disabled, "store_disabled"}},
        "reason"},
+      {MetricType::Gauge,
+       "sessionbroker_subscribers",
+       "Subscribe streams that are open.",
+       {{&S::subscribers}}},
+      {MetricType::Gauge,
+       "sessionbroker_subscriber_lag_revisions",
+       "How far the slowest subscriber is behind.",
+       {{&S::subscriber_lag}}},
+      {MetricType::Gauge,
+       "sessionbroker_subscriber_lag_revisions_max",
+       "The farthest that a subscriber has been behind and caught up.",
+       {{&S::subscriber_lag_max}}},
+      {MetricType::Counter,
+       "sessionbroker_subscribe_resumes_total",
+       "Streams that began after a revision and got all since.",
+       {{&S::subscribe_resumes}}},
+      {MetricType::Gauge,
+       "sessionbroker_event_ring_bytes",
+       "Memory of the events that are kept to resume from.",
+       {{&S::event_ring_bytes}}},
       {MetricType::Counter,
        "sessionbroker_invariant_violations_total",
        "Contradictions the broker found in its own table. Anything but zero is a bug.",
@@ -185,6 +205,32 @@ MetricFamily AcquireWaits(const BrokerSample& sample) {
   return family;
 }
 
+MetricFamily EventsPublished(const BrokerSample& sample) {
+  MetricFamily family{"sessionbroker_events_published_total",
+                      "Events by type. Pin traffic counts only while somebody subscribes to it.",
+                      MetricType::Counter,
+                      {}};
+  for (const NamespaceSample& ns : sample.namespaces) {
+    for (const NamedCount& type : ns.events_published) {
+      family.metric.push_back(MakeMetric(MetricType::Counter, static_cast<double>(type.count),
+                                         {{"namespace", ns.name}, {"type", type.name}}));
+    }
+  }
+  return family;
+}
+
+MetricFamily StreamsEnded(const BrokerSample& sample) {
+  MetricFamily family{"sessionbroker_streams_ended_total",
+                      "Subscribe streams that ended, by reason.",
+                      MetricType::Counter,
+                      {}};
+  for (const NamedCount& reason : sample.streams_ended) {
+    family.metric.push_back(MakeMetric(MetricType::Counter, static_cast<double>(reason.count),
+                                       {{"reason", reason.name}}));
+  }
+  return family;
+}
+
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 // Under the names that the exporters of every language share.
@@ -218,6 +264,8 @@ std::vector<MetricFamily> ToFamilies(const BrokerSample& sample,
   }
   families.push_back(Acquires(sample));
   families.push_back(AcquireWaits(sample));
+  families.push_back(EventsPublished(sample));
+  families.push_back(StreamsEnded(sample));
   families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_namespaces",
                                "Namespaces there are.",
                                static_cast<double>(sample.namespaces.size())));

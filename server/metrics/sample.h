@@ -19,6 +19,12 @@ struct DurationCounts {
   double sum_seconds = 0;
 };
 
+// A number of a series whose label has many values.
+struct NamedCount {
+  std::string name;
+  uint64_t count = 0;
+};
+
 // One namespace in numbers: what there is now, and how often something happened since it was made.
 struct NamespaceSample {
   std::string name;
@@ -49,12 +55,22 @@ struct NamespaceSample {
   uint64_t ended_evicted = 0;
   uint64_t reaper_skips_store_disabled = 0;
   uint64_t invariant_violations = 0;
+
+  uint64_t subscribers = 0;
+  // How many revisions the subscriber that is farthest behind has not looked at; now, and the most
+  // that it was.
+  uint64_t subscriber_lag = 0;
+  uint64_t subscriber_lag_max = 0;
+  uint64_t subscribe_resumes = 0;
+  uint64_t event_ring_bytes = 0;
+  std::vector<NamedCount> events_published;  // By type.
 };
 
 // The whole broker in numbers.
 struct BrokerSample {
   std::vector<NamespaceSample> namespaces;
   Duration event_loop_lag{};
+  std::vector<NamedCount> streams_ended;  // By reason.
   uint64_t clock_stalls = 0;
   Duration clock_lateness{};  // Of all stalls together.
 };

@@ -20,6 +20,9 @@ namespace {
 
 namespace pb = ::sessionbroker::config::v1;
 
+constexpr uint32_t kMaxSubscriberLimit = 1'000'000;
+constexpr Duration kMinStreamAge = std::chrono::seconds(1);
+constexpr Duration kMaxStreamAge = std::chrono::hours(24);
 constexpr Duration kMaxShutdownGrace = std::chrono::minutes(10);
 // Every name that max_namespaces allows, with all its settings, is a fifth of it.
 constexpr size_t kMaxConfigBytes = 4 << 20;
@@ -56,6 +59,34 @@ absl::Status ReadMaxNamespaces(const pb::ServerConfig& config, ServerSettings& s
                                                    ", which is more than max_namespaces (",
                                                    settings.max_namespaces, ")"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status ReadSubscriberLimit(absl::string_view field, bool present, uint32_t value,
+                                 uint32_t& limit) {
+  if (!present) return absl::OkStatus();
+  if (value < 1 || value > kMaxSubscriberLimit) {
+    return InvalidField(field, absl::StrCat("must be 1 to ", kMaxSubscriberLimit, ", is ", value));
+  }
+  limit = value;
+  return absl::OkStatus();
+}
+
+absl::Status ReadStreams(const pb::ServerConfig& config, ServerSettings& settings) {
+  absl::Status status = ReadSubscriberLimit("max_subscribers", config.has_max_subscribers(),
+                                            config.max_subscribers(), settings.max_subscribers);
+  if (status.ok()) {
+    status = ReadSubscriberLimit(
+        "max_subscribers_per_namespace", config.has_max_subscribers_per_namespace(),
+        config.max_subscribers_per_namespace(), settings.max_subscribers_per_namespace);
+  }
+  if (!status.ok() || !config.has_max_stream_age()) return status;
+  const absl::StatusOr<Duration> age = ReadDuration("max_stream_age", config.max_stream_age());
+  if (!age.ok()) return age.status();
+  if (*age < kMinStreamAge || *age > kMaxStreamAge) {
+    return InvalidField("max_stream_age", "must be 1 s to 24 h");
+  }
+  settings.max_stream_age = *age;
   return absl::OkStatus();
 }
 
@@ -118,6 +149,7 @@ absl::StatusOr<ServerSettings> ParseServerConfig(absl::string_view json) {
   }
   if (status.ok()) status = ReadShutdownGrace(config, settings);
   if (status.ok()) status = ReadMaxNamespaces(config, settings);
+  if (status.ok()) status = ReadStreams(config, settings);
   if (status.ok()) status = ReadDefaults(config, settings);
   if (status.ok()) status = ReadNamespaces(config, settings);
   if (!status.ok()) return status;

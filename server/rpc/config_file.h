@@ -22,6 +22,9 @@ struct ServerSettings {
   NamespaceSettings defaults;
   std::vector<std::pair<std::string, NamespaceSettings>> namespaces;
   uint32_t max_namespaces = kMaxNamespaces;
+  uint32_t max_subscribers = 20'000;
+  uint32_t max_subscribers_per_namespace = 10'000;
+  Duration max_stream_age = std::chrono::hours(1);
 };
 
 // Reads the JSON form of a ServerConfig and checks it whole: no unknown field, every type right,

@@ -11,6 +11,12 @@ namespace {
 
 namespace pb = ::sessionbroker::v1;
 
+pb::PinMode ToProto(PinMode mode) {
+  return mode == PinMode::kExclusive ? pb::PIN_MODE_EXCLUSIVE : pb::PIN_MODE_SHARED;
+}
+
+}  // namespace
+
 pb::SessionState ToProto(SessionState state) {
   switch (state) {
     case SessionState::kInitializing:
@@ -19,15 +25,11 @@ pb::SessionState ToProto(SessionState state) {
       return pb::SESSION_STATE_ACTIVE;
     case SessionState::kSuspended:
       return pb::SESSION_STATE_SUSPENDED;
+    case SessionState::kEnded:
+      return pb::SESSION_STATE_ENDED;
   }
   return pb::SESSION_STATE_UNSPECIFIED;
 }
-
-pb::PinMode ToProto(PinMode mode) {
-  return mode == PinMode::kExclusive ? pb::PIN_MODE_EXCLUSIVE : pb::PIN_MODE_SHARED;
-}
-
-}  // namespace
 
 void ToProto(Duration duration, google::protobuf::Duration& message) {
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(duration);

@@ -21,6 +21,7 @@ void ToProto(WallTime time, google::protobuf::Timestamp& message);
 void ToProto(const SessionInfo& info, sessionbroker::v1::Session& message);
 void ToProto(const Acquired& acquired, sessionbroker::v1::AcquireResponse& message);
 sessionbroker::v1::LeaseStatus ToProto(LeaseStatus status);
+sessionbroker::v1::SessionState ToProto(SessionState state);
 
 Labels FromProto(const LabelMap& labels);
 // UNSPECIFIED is SHARED, CREATE and KEEP.

@@ -29,6 +29,7 @@ inline constexpr size_t kMaxLabels = 32;
 inline constexpr size_t kMaxLabelNameBytes = 63;
 inline constexpr size_t kMaxLabelValueBytes = 256;
 inline constexpr size_t kMaxLeaseIdsPerRenew = 1000;
+inline constexpr size_t kMaxKeysPerSubscribe = 1000;
 inline constexpr int kMaxPageSize = 1000;
 inline constexpr int kDefaultPageSize = 100;
 

@@ -195,6 +195,7 @@ void ToProto(const NamespaceInfo& info, pb::Namespace& message) {
   usage.set_suspended(info.stats.suspended);
   usage.set_leases(static_cast<uint32_t>(info.stats.leases));
   usage.set_waiters(static_cast<uint32_t>(info.stats.waiters));
+  usage.set_subscribers(info.events.subscribers);
 }
 
 }  // namespace broker

@@ -16,50 +16,62 @@ namespace {
 
 constexpr int kMaxRequestBytes = 4 << 20;
 constexpr int kMaxMetadataBytes = 8 << 10;
-constexpr int kKeepaliveTimeMs = 30'000;
-constexpr int kKeepaliveTimeoutMs = 10'000;
-constexpr int kMinClientPingMs = 5'000;
+// Heartbeats come this late at the most; events are told of at once.
+constexpr Duration kStreamPeriod = std::chrono::milliseconds(20);
 
 constexpr char kSessionServiceName[] = "sessionbroker.v1.SessionBrokerService";
 constexpr char kAdminServiceName[] = "sessionbroker.v1.AdminService";
 
-void SetChannelArguments(grpc::ServerBuilder& builder) {
+int Milliseconds(Duration duration) {
+  return static_cast<int>(duration / std::chrono::milliseconds(1));
+}
+
+void SetChannelArguments(const RpcServer::Options& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
   // Our listener does not share its port anyway; this is for whoever adds one of gRPC's own.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // The default is two hours, for which a client that is gone without a word would keep its place.
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options.keepalive_time));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             Milliseconds(options.keepalive_timeout));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // And the clients may do the same; by default they would be told GOAWAY for it.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-                             kMinClientPingMs);
+                             Milliseconds(options.min_client_ping));
 }
 
 }  // namespace
 
-RpcServer::RpcServer(Broker& broker, const Clock& raw_clock)
+RpcServer::RpcServer(const Options& options, Broker& broker, const Clock& raw_clock)
     : broker_(broker),
       raw_clock_(raw_clock),
-      session_service_(broker, open_calls_),
+      streams_(options.max_subscribers, [this] { WakeStreams(); }),
+      stream_context_{broker,
+                      streams_,
+                      open_calls_,
+                      raw_clock,
+                      options.max_stream_age,
+                      options.stream_write_timeout},
+      session_service_(broker, open_calls_, stream_context_),
       admin_service_(broker) {}
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view listen,
-                                                            Broker& broker, const Clock& raw_clock,
+                                                            const Options& options, Broker& broker,
+                                                            const Clock& raw_clock,
                                                             StallClock& stall_clock) {
   absl::StatusOr<TcpListener> listener = TcpListener::Listen(listen);
   if (!listener.ok()) return listener.status();
 
-  std::unique_ptr<RpcServer> self(new RpcServer(broker, raw_clock));
+  std::unique_ptr<RpcServer> self(new RpcServer(options, broker, raw_clock));
   self->address_ = listener->address();
   self->port_ = ParseHostPort(self->address_)->port;
   // Both are switches of the process, read by the builder.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  SetChannelArguments(builder);
+  SetChannelArguments(options, builder);
   builder.RegisterService(&self->session_service_);
   builder.RegisterService(&self->admin_service_);
   self->acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
@@ -73,6 +85,10 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view li
   for (const char* name : {"", kSessionServiceName, kAdminServiceName}) {
     health->SetServingStatus(name, true);
   }
+  self->stream_thread_ = std::make_unique<PeriodicThread>(
+      "streams", kStreamPeriod, [raw = self.get()] { raw->RunStreams(); });
+  self->stream_thread_to_wake_ = self->stream_thread_.get();
+  broker.SetWakeDispatcher([raw = self.get()] { raw->WakeStreams(); });
   self->watchdog_ = std::make_unique<LoopWatchdog>(
       self->server_->InProcessChannel(grpc::ChannelArguments()), raw_clock, stall_clock);
   self->accept_loop_ = std::make_unique<AcceptLoop>(
@@ -83,6 +99,24 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view li
         acceptor->HandleNewConnection(&connection);
       });
   return self;
+}
+
+void RpcServer::AddTo(BrokerSample& sample) const {
+  sample.event_loop_lag = watchdog_->lag();
+  for (int i = 0; i < kStreamEndCount; ++i) {
+    const auto end = static_cast<StreamEnd>(i);
+    const absl::string_view name = StreamEndName(end);
+    sample.streams_ended.push_back({std::string(name.data(), name.size()), streams_.ends(end)});
+  }
+}
+
+void RpcServer::RunStreams() {
+  broker_.DispatchEvents();
+  streams_.RunOnce(raw_clock_.MonotonicNow());
+}
+
+void RpcServer::WakeStreams() {
+  if (PeriodicThread* thread = stream_thread_to_wake_.load()) thread->Wake();
 }
 
 RpcServer::~RpcServer() {
@@ -96,6 +130,7 @@ void RpcServer::Shutdown(Duration grace) {
   // Health first, so that who watches it goes elsewhere before calls are refused.
   server_->GetHealthCheckService()->Shutdown();
   broker_.Shutdown();
+  streams_.Shutdown();
   accept_loop_.reset();
   watchdog_->Stop();
   // All calls have been answered. The answers still have to go out, and with them the news to who
@@ -106,6 +141,9 @@ void RpcServer::Shutdown(Duration grace) {
   CloseConnectionsOf(port_);
   server_->Shutdown(raw_clock_.Now().wall);
   server_->Wait();
+  broker_.SetWakeDispatcher(nullptr);
+  stream_thread_to_wake_ = nullptr;
+  stream_thread_.reset();
 }
 
 }  // namespace broker

@@ -186,4 +186,13 @@ grpc::ServerUnaryReactor* SessionService::ListSessions(grpc::CallbackServerConte
       });
 }
 
+grpc::ServerWriteReactor<grpc::ByteBuffer>* SessionService::Subscribe(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* in) {
+  pb::SubscribeRequest request;
+  absl::Status status = Decode(*in, request);
+  if (status.ok()) status = Validate(request);
+  if (status.ok()) return SubscribeReactor::Start(*context, streams_, request);
+  return SubscribeReactor::Refuse(*context, streams_, status);
+}
+
 }  // namespace broker

@@ -6,6 +6,7 @@
 
 #include "server/broker/broker.h"
 #include "server/rpc/open_calls.h"
+#include "server/rpc/subscribe_reactor.h"
 #include "sessionbroker/v1/broker.grpc.pb.h"
 
 namespace broker {
@@ -20,19 +21,21 @@ using Raw =
     S::WithRawCallbackMethod_Release<
     S::WithRawCallbackMethod_End<
     S::WithRawCallbackMethod_GetSession<
-    S::WithRawCallbackMethod_ListSessions<S::Service>>>>>>>;
+    S::WithRawCallbackMethod_ListSessions<
+    S::WithRawCallbackMethod_Subscribe<S::Service>>>>>>>>;
 // clang-format on
 }  // namespace session_service_internal
 
 // SessionBrokerService over gRPC: reads and checks, calls the broker, writes. Decides nothing.
 //
-// No method blocks. All but Acquire are answered on the thread that read them.
+// No method blocks. All but Acquire and Subscribe are answered on the thread that read them.
 //
-// Thread-safe. `broker` and `open`, where the calls that wait are counted, must outlive the server
-// that this is registered with.
+// Thread-safe. `broker`, `open`, where the calls that wait are counted, and `streams` must outlive
+// the server that this is registered with.
 class SessionService final : public session_service_internal::Raw {
  public:
-  SessionService(Broker& broker, OpenCalls& open) : broker_(broker), open_(open) {}
+  SessionService(Broker& broker, OpenCalls& open, const StreamContext& streams)
+      : broker_(broker), open_(open), streams_(streams) {}
 
   grpc::ServerUnaryReactor* Acquire(grpc::CallbackServerContext* context,
                                     const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
@@ -49,10 +52,13 @@ class SessionService final : public session_service_internal::Raw {
   grpc::ServerUnaryReactor* ListSessions(grpc::CallbackServerContext* context,
                                          const grpc::ByteBuffer* in,
                                          grpc::ByteBuffer* out) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Subscribe(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* in) override;
 
  private:
   Broker& broker_;
   OpenCalls& open_;
+  const StreamContext& streams_;
 };
 
 }  // namespace broker

@@ -69,6 +69,42 @@ absl::Status CheckStates(const pb::ListSessionsRequest& request) {
   return absl::OkStatus();
 }
 
+absl::Status CheckKeys(const pb::SubscribeRequest& request) {
+  if (static_cast<size_t>(request.keys_size()) > kMaxKeysPerSubscribe) {
+    return InvalidField("keys", absl::StrCat("must hold at most ", kMaxKeysPerSubscribe,
+                                             " keys, holds ", request.keys_size()));
+  }
+  for (int i = 0; i < request.keys_size(); ++i) {
+    const absl::Status status = CheckKey(absl::StrCat("keys[", i, "]"), request.keys(i));
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTypes(const pb::SubscribeRequest& request) {
+  for (int i = 0; i < request.types_size(); ++i) {
+    const int type = request.types(i);
+    if (!pb::EventType_IsValid(type) || type == pb::EVENT_TYPE_UNSPECIFIED) {
+      return CheckEnum(absl::StrCat("types[", i, "]"), type, false);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStart(const pb::SubscribeRequest& request) {
+  if (request.has_after_revision() && request.send_initial_state()) {
+    return InvalidField("after_revision", "does not go together with send_initial_state");
+  }
+  if (request.finish_at_end() && request.keys_size() != 1) {
+    return InvalidField("finish_at_end",
+                        absl::StrCat("needs exactly one of keys, there are ", request.keys_size()));
+  }
+  if (request.generation() != 0 && !request.finish_at_end()) {
+    return InvalidField("generation", "is for finish_at_end, which is not set");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Validate(const pb::AcquireRequest& request) {
@@ -129,6 +165,19 @@ absl::Status Validate(const pb::ListSessionsRequest& request) {
       CheckStates(request),
       CheckPageSize(request.page_size()),
       ReadSessionPageToken(request.page_token()).status(),
+  });
+}
+
+absl::Status Validate(const pb::SubscribeRequest& request) {
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      CheckKeys(request),
+      CheckLength("key_prefix", request.key_prefix(), kMaxKeyBytes),
+      CheckLabels("labels", request.labels()),
+      CheckTypes(request),
+      CheckDuration("heartbeat_interval", request.has_heartbeat_interval(),
+                    request.heartbeat_interval()),
+      CheckStart(request),
   });
 }
 

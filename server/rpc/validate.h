@@ -17,6 +17,7 @@ absl::Status Validate(const sessionbroker::v1::ReleaseRequest& request);
 absl::Status Validate(const sessionbroker::v1::EndRequest& request);
 absl::Status Validate(const sessionbroker::v1::GetSessionRequest& request);
 absl::Status Validate(const sessionbroker::v1::ListSessionsRequest& request);
+absl::Status Validate(const sessionbroker::v1::SubscribeRequest& request);
 absl::Status Validate(const sessionbroker::v1::GetNamespaceRequest& request);
 // Of the config only what its conversion checks as well (ToSettings); see namespace_convert.h.
 absl::Status Validate(const sessionbroker::v1::UpdateNamespaceRequest& request);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
 #include "server/session/mutants.h"
@@ -21,9 +22,15 @@ SlotToken::~SlotToken() {
   if (ledger_ != nullptr) ledger_->Release(std::move(*this), nullptr);
 }
 
-bool EvictionTicket::Finish() {
-  if (ledger_ == nullptr) return false;
-  return std::exchange(ledger_, nullptr)->FinishEviction(owner_);
+EvictionTicket::~EvictionTicket() {
+  std::vector<LeftCall> nobody;
+  if (ledger_ != nullptr) Renew(/*stop=*/true, nobody);
+}
+
+bool EvictionTicket::Renew(bool stop, std::vector<LeftCall>& left) {
+  if (ledger_->RenewEviction(owner_, stop, left)) return true;
+  ledger_ = nullptr;
+  return false;
 }
 
 CapacityLedger::CapacityLedger(uint32_t max_sessions, std::optional<uint32_t> max_per_owner)
@@ -91,8 +98,18 @@ void CapacityLedger::ReleaseLocked(OwnerAccount& account, std::unique_ptr<Sessio
 
 void CapacityLedger::Enqueue(const Waiter& waiter, absl::string_view owner) {
   MutexLock lock(mu_);
+  EnqueueLocked(waiter, owner);
+}
+
+void CapacityLedger::EnqueueBehind(const Waiter& waiter, absl::string_view owner) {
+  MutexLock lock(mu_);
+  if (groups_.contains(waiter.group)) EnqueueLocked(waiter, owner);
+}
+
+void CapacityLedger::EnqueueLocked(const Waiter& waiter, absl::string_view owner) {
   OwnerAccount& account = AccountLocked(owner);
   account.waiting.insert(waiter.arrival);
+  ++account.waiting_groups[waiter.group];
   const bool inserted = waiters_.emplace(waiter.arrival, QueuedWaiter{waiter, &account}).second;
   BROKER_CHECK(inserted);
   groups_[waiter.group].insert(waiter.arrival);
@@ -109,6 +126,12 @@ bool CapacityLedger::Withdraw(uint64_t arrival) {
   return true;
 }
 
+void CapacityLedger::WithdrawGroup(uint64_t group) {
+  MutexLock lock(mu_);
+  RemoveGroupLocked(group);
+  PublishLocked();
+}
+
 std::optional<CapacityLedger::Grant> CapacityLedger::TakeGrant() {
   MutexLock lock(mu_);
   if (grants_.empty()) return std::nullopt;
@@ -118,45 +141,55 @@ std::optional<CapacityLedger::Grant> CapacityLedger::TakeGrant() {
   return grant;
 }
 
-std::optional<EvictionTicket> CapacityLedger::BeginEviction(bool* awaited) {
+std::optional<EvictionTicket> CapacityLedger::BeginEviction() {
   MutexLock lock(mu_);
-  const uint32_t wanted = EvictionsWantedLocked();
-  if (wanted <= evictions_) {
-    eviction_refused_ = true;
-    if (awaited != nullptr && wanted > 0) *awaited = true;
-    return std::nullopt;
-  }
-  ++evictions_;
+  if (!BeginLocked(evictions_, EvictionsWantedLocked())) return std::nullopt;
   return EvictionTicket(this, "");
 }
 
-std::optional<EvictionTicket> CapacityLedger::BeginOwnerEviction(absl::string_view owner,
-                                                                 bool* awaited) {
+std::optional<EvictionTicket> CapacityLedger::BeginOwnerEviction(absl::string_view owner) {
   MutexLock lock(mu_);
   auto it = accounts_.find(owner);
   if (owner.empty() || it == accounts_.end()) return std::nullopt;
   OwnerAccount& account = it->second;
-  const uint32_t wanted = OwnerEvictionsWantedLocked(account);
-  if (wanted <= account.evictions) {
-    account.eviction_refused = true;
-    if (awaited != nullptr && wanted > 0) *awaited = true;
-    return std::nullopt;
-  }
-  ++account.evictions;
+  if (!BeginLocked(account.evictions, OwnerEvictionsWantedLocked(account))) return std::nullopt;
   return EvictionTicket(this, account.name);
 }
 
-bool CapacityLedger::FinishEviction(const std::string& owner) {
+bool CapacityLedger::BeginLocked(Evictions& evictions, uint32_t wanted) {
+  evictions.refused |= wanted <= evictions.under_way;
+  if (wanted <= evictions.under_way) return false;
+  ++evictions.under_way;
+  return true;
+}
+
+bool CapacityLedger::LeaveToEvictors(const LeftCall& call) {
   MutexLock lock(mu_);
-  if (owner.empty()) {
-    --evictions_;
-    return std::exchange(eviction_refused_, false);
+  auto it = waiters_.find(call.arrival);
+  if (it == waiters_.end()) return false;
+  OwnerAccount& account = *it->second.account;
+  Evictions& evictions = HeadroomLocked(account) == 0 ? account.evictions : evictions_;
+  if (evictions.under_way == 0) return false;
+  evictions.left.push_back(call);
+  return true;
+}
+
+bool CapacityLedger::RenewEviction(const std::string& owner, bool stop,
+                                   std::vector<LeftCall>& left) {
+  MutexLock lock(mu_);
+  OwnerAccount* account = owner.empty() ? nullptr : &AccountLocked(owner);
+  Evictions& evictions = account != nullptr ? account->evictions : evictions_;
+  const bool asked_for = std::exchange(evictions.refused, false) || !evictions.left.empty();
+  left.insert(left.end(), evictions.left.begin(), evictions.left.end());
+  evictions.left.clear();
+  --evictions.under_way;
+  bool renewed = false;
+  if (!stop || asked_for) {
+    renewed = BeginLocked(evictions, account != nullptr ? OwnerEvictionsWantedLocked(*account)
+                                                        : EvictionsWantedLocked());
   }
-  OwnerAccount& account = AccountLocked(owner);
-  --account.evictions;
-  const bool refused = std::exchange(account.eviction_refused, false);
-  RefreshLocked(account);
-  return refused;
+  if (account != nullptr) RefreshLocked(*account);
+  return renewed;
 }
 
 std::vector<std::string> CapacityLedger::PressedOwners() const {
@@ -229,19 +262,20 @@ void CapacityLedger::ChangeUsedLocked(OwnerAccount& account, int by) {
 }
 
 void CapacityLedger::RefreshLocked(OwnerAccount& account) {
-  const uint64_t servable = std::min<uint64_t>(account.waiting.size(), HeadroomLocked(account));
+  const uint64_t servable =
+      std::min<uint64_t>(account.waiting_groups.size(), HeadroomLocked(account));
   const uint64_t head = servable > 0 ? *account.waiting.begin() : 0;
   if (head != account.servable_head) {
     if (account.servable_head != 0) servable_.erase(account.servable_head);
     if (head != 0) servable_.emplace(head, &account);
     account.servable_head = head;
   }
-  servable_waiters_ += servable - account.servable_waiters;
-  account.servable_waiters = servable;
+  servable_groups_ += servable - account.servable_groups;
+  account.servable_groups = servable;
   const bool pressed = OwnerEvictionsWantedLocked(account) > 0;
   pressed_owners_ += pressed - account.pressed;
   account.pressed = pressed;
-  if (account.used == 0 && account.waiting.empty() && account.evictions == 0) {
+  if (account.used == 0 && account.waiting.empty() && account.evictions.under_way == 0) {
     accounts_.erase(std::string(account.name));
   }
 }
@@ -253,8 +287,28 @@ void CapacityLedger::RemoveWaiterLocked(uint64_t arrival) {
   auto group = groups_.find(queued.waiter.group);
   group->second.erase(arrival);
   if (group->second.empty()) groups_.erase(group);
-  queued.account->waiting.erase(arrival);
-  RefreshLocked(*queued.account);
+  OwnerAccount& account = *queued.account;
+  account.waiting.erase(arrival);
+  auto of_group = account.waiting_groups.find(queued.waiter.group);
+  if (--of_group->second == 0) account.waiting_groups.erase(of_group);
+  RefreshLocked(account);
+}
+
+void CapacityLedger::RemoveGroupLocked(uint64_t group) {
+  auto it = groups_.find(group);
+  if (it == groups_.end()) return;
+  // Each owner's account is brought up to date once, however many of its waiters leave.
+  absl::flat_hash_set<OwnerAccount*> accounts;
+  for (uint64_t arrival : it->second) {
+    auto waiter = waiters_.find(arrival);
+    OwnerAccount* account = waiter->second.account;
+    waiters_.erase(waiter);
+    account->waiting.erase(arrival);
+    account->waiting_groups.erase(group);
+    accounts.insert(account);
+  }
+  groups_.erase(it);
+  for (OwnerAccount* account : accounts) RefreshLocked(*account);
 }
 
 void CapacityLedger::MatchLocked(std::unique_ptr<SessionInfo> displaced) {
@@ -264,23 +318,21 @@ void CapacityLedger::MatchLocked(std::unique_ptr<SessionInfo> displaced) {
     const Waiter waiter = waiters_.at(arrival).waiter;
     ChangeUsedLocked(*account, 1);
     grants_.push_back({waiter, SlotToken(this, account), std::move(displaced)});
-    // One slot serves the whole group.
-    const std::set<uint64_t> group = groups_.at(waiter.group);
-    for (uint64_t member : group) RemoveWaiterLocked(member);
+    RemoveGroupLocked(waiter.group);  // One slot serves the whole group.
   }
 }
 
 uint32_t CapacityLedger::EvictionsWantedLocked() const {
   const uint32_t excess = used_ > max_sessions_ ? used_ - max_sessions_ : 0;
   if (used_ < max_sessions_) return 0;
-  return excess + std::min<uint64_t>(servable_waiters_, groups_.size());
+  return excess + std::min<uint64_t>(servable_groups_, groups_.size());
 }
 
 uint32_t CapacityLedger::OwnerEvictionsWantedLocked(const OwnerAccount& account) const {
   if (account.name.empty() || !max_per_owner_.has_value()) return 0;
   if (account.used < *max_per_owner_) return 0;
   // Of those who wait, only as many as the cap would ever let in at a time.
-  const uint64_t waiting = std::min<uint64_t>(account.waiting.size(), *max_per_owner_);
+  const uint64_t waiting = std::min<uint64_t>(account.waiting_groups.size(), *max_per_owner_);
   return account.used - *max_per_owner_ + waiting;
 }
 
@@ -296,15 +348,19 @@ void CapacityLedger::PublishLocked() {
 std::vector<std::string> CapacityLedger::CheckInvariants() const {
   MutexLock lock(mu_);
   std::vector<std::string> wrong;
-  uint64_t used = 0, waiting = 0, servable = 0;
+  uint64_t used = 0, waiting = 0, grouped = 0, servable = 0;
   for (const auto& [name, account] : accounts_) {
     used += account.used;
     waiting += account.waiting.size();
+    for (const auto& [group, count] : account.waiting_groups) grouped += count;
     if (account.servable_head != 0) ++servable;
   }
   if (used != used_) wrong.push_back(absl::StrCat("owners have ", used, " slots of ", used_));
   if (waiting != waiters_.size()) {
     wrong.push_back(absl::StrCat("owners have ", waiting, " waiters of ", waiters_.size()));
+  }
+  if (grouped != waiting) {
+    wrong.push_back(absl::StrCat("owners' groups have ", grouped, " waiters of ", waiting));
   }
   if (servable != servable_.size()) {
     wrong.push_back(absl::StrCat(servable, " servable owners, ", servable_.size(), " listed"));

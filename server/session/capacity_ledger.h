@@ -44,18 +44,30 @@ class SlotToken {
   OwnerAccount* owner_ = nullptr;
 };
 
+// A queued Acquire that may not wait, and whose eviction others have under way. The observer tells
+// the call from one that took its place; it is compared and nothing else.
+struct LeftCall {
+  uint32_t shard = 0;
+  uint64_t arrival = 0;
+  const AcquireObserver* observer = nullptr;
+};
+
 // Leave to evict one session. Destroying it says that the eviction is over, however it went.
 class EvictionTicket {
  public:
   EvictionTicket(EvictionTicket&& other) noexcept
       : ledger_(std::exchange(other.ledger_, nullptr)), owner_(std::move(other.owner_)) {}
   EvictionTicket& operator=(EvictionTicket&&) = delete;
-  ~EvictionTicket() { Finish(); }
+  ~EvictionTicket();
 
-  // The same as destroying it. Returns whether somebody asked for a ticket meanwhile and was
-  // refused: who found nothing to evict must then look again, because what the other one had made
-  // idle may be what was missed.
-  bool Finish();
+  // One eviction is over. Makes this the ticket for another if one is wanted still and the holder
+  // either does not want to `stop` or must not: somebody who was refused a ticket meanwhile relies
+  // on it to look again, because what that one had made idle may be what was missed. False: it is
+  // no ticket any more. There is no moment in between at which nobody seems to look.
+  //
+  // The calls that were left to those who evict (LeaveToEvictors) are added to `left`, and have to
+  // be ended or left to others again.
+  bool Renew(bool stop, std::vector<LeftCall>& left);
 
  private:
   friend class CapacityLedger;
@@ -64,6 +76,13 @@ class EvictionTicket {
 
   CapacityLedger* ledger_;
   std::string owner_;  // Whose share it is about; empty: max_sessions.
+};
+
+// The evictions of one kind: of any session, or of one owner's. The ledger's.
+struct Evictions {
+  uint32_t under_way = 0;
+  bool refused = false;  // A ticket, since the last one was finished.
+  std::vector<LeftCall> left;
 };
 
 // A CapacityLedger counts the sessions of a namespace against its limits, and keeps the queue of
@@ -122,8 +141,13 @@ class CapacityLedger {
   void Release(SlotToken token, std::unique_ptr<SessionInfo> displaced) ABSL_LOCKS_EXCLUDED(mu_);
 
   void Enqueue(const Waiter& waiter, absl::string_view owner) ABSL_LOCKS_EXCLUDED(mu_);
+  // The same, if others of its group are in the queue. Where none are, a grant for the group is on
+  // its way and may serve this one too; did it queue, a session would be evicted for nobody.
+  void EnqueueBehind(const Waiter& waiter, absl::string_view owner) ABSL_LOCKS_EXCLUDED(mu_);
   // Takes a waiter out. False when it is not in the queue: a grant for its group may be on its way.
   bool Withdraw(uint64_t arrival) ABSL_LOCKS_EXCLUDED(mu_);
+  // Takes out whoever of a group is in the queue.
+  void WithdrawGroup(uint64_t group) ABSL_LOCKS_EXCLUDED(mu_);
 
   bool has_grants() const { return grant_count_.load(std::memory_order_acquire) > 0; }
   std::optional<Grant> TakeGrant() ABSL_LOCKS_EXCLUDED(mu_);
@@ -133,11 +157,14 @@ class CapacityLedger {
   // least one sees the other.
   bool under_pressure() const { return pressure_.load(std::memory_order_seq_cst); }
   // Leave to evict any session, or one of `owner`. nullopt when no more are wanted than are under
-  // way; `awaited` then becomes true if any are wanted at all: whoever has those under way will
-  // look again, and may serve the caller's waiter then.
-  std::optional<EvictionTicket> BeginEviction(bool* awaited = nullptr) ABSL_LOCKS_EXCLUDED(mu_);
-  std::optional<EvictionTicket> BeginOwnerEviction(absl::string_view owner, bool* awaited = nullptr)
+  // way: whoever has those under way will look again.
+  std::optional<EvictionTicket> BeginEviction() ABSL_LOCKS_EXCLUDED(mu_);
+  std::optional<EvictionTicket> BeginOwnerEviction(absl::string_view owner)
       ABSL_LOCKS_EXCLUDED(mu_);
+  // Leaves a call that could evict nothing itself to those who have evictions under way that may
+  // serve it: the next of them to finish takes it over. False: there are none, or it does not wait
+  // for a slot.
+  bool LeaveToEvictors(const LeftCall& call) ABSL_LOCKS_EXCLUDED(mu_);
   // The owners that are over their cap, or at it while somebody waits for their share.
   std::vector<std::string> PressedOwners() const ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -164,7 +191,10 @@ class CapacityLedger {
   // After any change to an account: whom it can serve, whether it wants evictions; drops it when
   // empty.
   void RefreshLocked(OwnerAccount& account) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EnqueueLocked(const Waiter& waiter, absl::string_view owner)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RemoveWaiterLocked(uint64_t arrival) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RemoveGroupLocked(uint64_t group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReleaseLocked(OwnerAccount& account, std::unique_ptr<SessionInfo> displaced)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Grants free slots to those who can be served.
@@ -173,7 +203,10 @@ class CapacityLedger {
   uint32_t OwnerEvictionsWantedLocked(const OwnerAccount& account) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void PublishLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool FinishEviction(const std::string& owner) ABSL_LOCKS_EXCLUDED(mu_);
+  // Counts one more if so many are wanted; otherwise notes that somebody asked.
+  bool BeginLocked(Evictions& evictions, uint32_t wanted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool RenewEviction(const std::string& owner, bool stop, std::vector<LeftCall>& left)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   struct QueuedWaiter {
     Waiter waiter;
@@ -190,11 +223,11 @@ class CapacityLedger {
   absl::flat_hash_map<uint64_t, std::set<uint64_t>> groups_ ABSL_GUARDED_BY(mu_);
   // The first waiter of every owner that is under its cap, by arrival.
   std::map<uint64_t, OwnerAccount*> servable_ ABSL_GUARDED_BY(mu_);
-  // How many waiters the owners' caps would let through, were there slots.
-  uint64_t servable_waiters_ ABSL_GUARDED_BY(mu_) = 0;
+  // How many groups the owners' caps would let through, were there slots. One that waits for
+  // several owners' shares counts for each.
+  uint64_t servable_groups_ ABSL_GUARDED_BY(mu_) = 0;
   uint32_t pressed_owners_ ABSL_GUARDED_BY(mu_) = 0;
-  uint32_t evictions_ ABSL_GUARDED_BY(mu_) = 0;
-  bool eviction_refused_ ABSL_GUARDED_BY(mu_) = false;
+  Evictions evictions_ ABSL_GUARDED_BY(mu_);  // Of any session.
   std::deque<Grant> grants_ ABSL_GUARDED_BY(mu_);
 
   std::atomic<bool> pressure_ = false;
@@ -206,12 +239,12 @@ class CapacityLedger {
 struct OwnerAccount {
   std::string name;
   uint32_t used = 0;
-  std::set<uint64_t> waiting;  // Arrivals.
-  uint32_t evictions = 0;      // Of its own sessions, under way.
-  bool eviction_refused = false;
+  std::set<uint64_t> waiting;                              // Arrivals.
+  absl::flat_hash_map<uint64_t, uint32_t> waiting_groups;  // How many of them are of which group.
+  Evictions evictions;                                     // Of its own sessions.
   // What RefreshLocked last entered elsewhere for it.
   uint64_t servable_head = 0;  // Zero: none. Arrivals start at one.
-  uint64_t servable_waiters = 0;
+  uint64_t servable_groups = 0;
   bool pressed = false;
 };
 

@@ -25,24 +25,21 @@ class Effects {
   // An eviction among this owner's sessions may help: one of them became idle, or somebody queued
   // for the owner's share.
   void RelieveOwner(absl::string_view owner) {
-    if (!owner.empty()) owners_.emplace_back(owner);
+    if (owner.empty() || (!owners_.empty() && owners_.back() == owner)) return;
+    owners_.emplace_back(owner);
   }
-  std::vector<std::string> TakeOwners() { return std::exchange(owners_, {}); }
-  // Set when the call left an eviction that may serve it to other threads, which have as many under
-  // way as are wanted.
-  bool* eviction_awaited() { return &eviction_awaited_; }
+  // Those owners, each once, in the order in which they came.
+  std::vector<std::string> TakeOwners();
   // Tells the observers. With no lock held: they call back.
-  void RunCompletions() {
-    if (completions_.empty()) return;
-    for (auto& [observer, outcome] : std::exchange(completions_, {})) {
-      observer->OnAcquired(std::move(outcome));
-    }
-  }
+  //
+  // What an observer's own calls bring about is told after it has returned, by whoever told it, and
+  // not from within: where each of many cancelled waiters gives its lease back as it is told, each
+  // serves the next, and the stack would grow with the queue.
+  void RunCompletions();
 
  private:
   std::vector<std::pair<std::shared_ptr<AcquireObserver>, absl::StatusOr<Acquired>>> completions_;
   std::vector<std::string> owners_;
-  bool eviction_awaited_ = false;
 };
 
 }  // namespace broker

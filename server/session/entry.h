@@ -37,7 +37,9 @@ struct LeaseSlot : TimerNode {
   uint32_t fingerprint = 0;  // Of the request, where there is a request_id: see FingerprintOf.
   PinMode mode = PinMode::kShared;
   LeaseStatus status = LeaseStatus::kUnknown;
-  uint16_t answers = 0;  // How many calls were given it, by their request_id, and not undone.
+  uint8_t use = 0;        // Which use of its instant (`granted`) the grant was: see Entry::Use.
+  uint8_t prior_use = 0;  // Likewise of `prior_active`.
+  uint16_t answers = 0;   // How many calls were given it, by their request_id, and not undone.
   std::string holder;
   std::unique_ptr<std::string> request_id;
 
@@ -74,6 +76,14 @@ struct WaitQueue {
   absl::btree_map<uint64_t, std::unique_ptr<Waiter>> waiters;
 };
 
+// What a generation leaves when it ends, for the next one: its slot, and who was displaced for it
+// if nobody has seen to that one for sure.
+struct FreedSlot {
+  SlotToken token;
+  std::unique_ptr<SessionInfo> displaced;
+  uint64_t revision = 0;  // Of the end that freed it.
+};
+
 // What is left of a session that is out of use and can be brought back.
 struct SuspendedRecord {
   std::string owner;
@@ -96,6 +106,8 @@ struct OwnerIdle {
 // The part of a session that pinning does not touch.
 struct SessionDetails {
   SlotToken slot;
+  // While it is being initialized: the session that was evicted for it.
+  std::unique_ptr<SessionInfo> displaced;
   std::string owner;
   std::string endpoint;
   Labels labels;
@@ -132,6 +144,7 @@ struct alignas(64) Entry {
   uint32_t first_lease = kNil;
   uint32_t initializer = kNil;  // The lease that was told to initialize this generation.
   EntryState state = EntryState::kFree;
+  uint8_t last_use = 0;  // Which use of the instant last_active.
   IdlePlace idle_place = IdlePlace::kNone;
   bool exclusive : 1 = false;  // Its one pin is an exclusive one.
   // Of `details`, which are not read for what they do not have.
@@ -146,6 +159,19 @@ struct alignas(64) Entry {
   AgePlace age_place = AgePlace::kNone;
 
   bool live() const { return state == EntryState::kInitializing || state == EntryState::kActive; }
+
+  // The session is used at `when`. The clock may stand still, so uses of one instant are counted;
+  // else a grant that is undone could be taken for a use that came after it. Beyond kManyUses they
+  // are one, which cannot be undone.
+  static constexpr uint8_t kManyUses = 255;
+  void Use(MonotonicTime when) {
+    if (when > last_active) {
+      last_active = when;
+      last_use = 0;
+    } else if (when == last_active && last_use < kManyUses) {
+      ++last_use;
+    }
+  }
 };
 static_assert(sizeof(Entry) == 128);
 

@@ -5,7 +5,7 @@
 #ifdef BROKER_SIM_MUTANTS
 namespace broker {
 inline int active_mutant = 0;
-inline constexpr int kMutants = 6;
+inline constexpr int kMutants = 8;
 }  // namespace broker
 #define BROKER_MUTANT(number) (::broker::active_mutant == (number))
 #else

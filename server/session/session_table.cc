@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <utility>
 
 #include "absl/hash/hash.h"
@@ -12,10 +13,6 @@ namespace {
 
 // Steps of the sweep under one lock: at one to three microseconds each well below 100 us.
 constexpr int kSweepBudget = 32;
-// Evictions of one call: its own and, should the queue be long, some others'. The sweep does the
-// rest.
-constexpr int kEvictionsPerCall = 16;
-constexpr int kEvictionsPerSweep = 64;
 // Places that one page of a listing looks at, and as many of them under one lock.
 constexpr int kListBudget = 10'000;
 constexpr int kListBudgetPerLock = 256;
@@ -25,7 +22,7 @@ constexpr int kAuditEntries = 8;
 
 SessionTable::SessionTable(Options options, const NamespaceConfig& config)
     : context_(std::move(options.namespace_name), options.namespace_id, options.first_number,
-               options.can_suspend, config) {
+               options.can_suspend, config, std::move(options.events)) {
   const auto shared = std::make_shared<const NamespaceConfig>(config);
   const size_t count = std::bit_ceil(std::clamp<size_t>(options.shard_count, 1, 256));
   for (size_t i = 0; i < count; ++i) {
@@ -54,18 +51,10 @@ AcquireResult SessionTable::Acquire(const AcquireParams& params,
     MutexLock lock(shard.mu);
     return shard.Acquire(params, hash, observer, now, fx);
   }();
-  const WaitTicket* ticket = std::get_if<WaitTicket>(&result);
   Settle(fx, now);
-  // Where others have the evictions under way, one of them may be for this call, though it is in
-  // their hands (C05): they look again when they are done, and the next sweep ends the wait if that
-  // comes to nothing.
-  if (ticket != nullptr && !*fx.eviction_awaited()) {
-    // Does nothing if it was served, or may wait for others.
+  if (const auto* ticket = std::get_if<WaitTicket>(&result); ticket != nullptr && ticket->no_wait) {
     Effects refusal;
-    {
-      MutexLock lock(shard.mu);
-      shard.RefuseIfNotToWait(ticket->arrival, observer.get(), now, refusal);
-    }
+    EndWait({ticket->shard, ticket->arrival, observer.get()}, refusal, now);
     Settle(refusal, now);
   }
   return result;
@@ -189,6 +178,32 @@ ListOutcome SessionTable::List(const ListParams& params, ListCursor from, Instan
   return outcome;
 }
 
+absl::StatusOr<std::unique_ptr<Subscription>> SessionTable::Subscribe(
+    EventFilter filter, std::optional<uint64_t> after, std::shared_ptr<EventSink> sink) {
+  return context_.events.Subscribe(std::move(filter), after, std::move(sink));
+}
+
+std::optional<ListCursor> SessionTable::ReadPiece(const ListParams& params, ListCursor from,
+                                                  Instant now, std::vector<SessionInfo>& out,
+                                                  InitialCut& cut) const {
+  if (from.shard >= shards_.size()) return std::nullopt;
+  const Shard& shard = *shards_[from.shard];
+  ListParams all = params;
+  all.limit = std::numeric_limits<size_t>::max();
+  MutexLock lock(shard.mu);
+  from.slot = shard.ReadPiece(all, from.slot, kListBudgetPerLock, now, out, cut);
+  if (from.slot == kNil) from = {from.shard + 1, 0};
+  return from;
+}
+
+void SessionTable::ReadKey(const ListParams& params, absl::string_view key, Instant now,
+                           std::vector<SessionInfo>& out, InitialCut& cut) const {
+  const uint32_t hash = HashOf(key);
+  const Shard& shard = ShardOf(hash);
+  MutexLock lock(shard.mu);
+  shard.ReadKey(params, key, hash, now, out, cut);
+}
+
 TableStats SessionTable::Stats() const {
   TableStats stats;
   for (const ShardCounts* counts : context_.shard_counts) {
@@ -226,11 +241,12 @@ void SessionTable::UpdateConfig(const NamespaceConfig& config) {
     shard->SetConfig(shared);
   }
   context_.ledger.SetLimits(config.max_sessions, config.max_sessions_per_owner);
-  limits_changed_ = true;
+  owners_to_relieve_ = true;
 }
 
 bool SessionTable::Sweep(Instant now) {
-  bool more = false;
+  // Before anything else: what an eviction serves now must not be found to have waited too long.
+  bool more = RelieveAll(now);
   for (const auto& shard : shards_) {
     if (shard->next_due() > now.mono) continue;
     Effects fx;
@@ -238,21 +254,12 @@ bool SessionTable::Sweep(Instant now) {
       MutexLock lock(shard->mu);
       more |= shard->Sweep(now, kSweepBudget, fx);
     }
-    Settle(fx, now);
+    more |= Settle(fx, now);
   }
-  Effects fx;
-  if (limits_changed_.exchange(false)) {
-    for (const std::string& owner : context_.ledger.PressedOwners()) {
-      if (RelievePressure(owner, kEvictionsPerSweep, fx, now)) limits_changed_ = true;
-    }
-  }
-  if (context_.ledger.under_pressure()) more |= RelievePressure("", kEvictionsPerSweep, fx, now);
-  Settle(fx, now);
-
   Shard& audited = *shards_[next_audit_.fetch_add(1, std::memory_order_relaxed) % shards_.size()];
   MutexLock lock(audited.mu);
   audited.AuditSome(kAuditEntries);
-  return more || limits_changed_;
+  return more;
 }
 
 void SessionTable::Shutdown(Instant now) {
@@ -269,7 +276,8 @@ void SessionTable::Shutdown(Instant now) {
 }
 
 bool SessionTable::LooksEmpty() const {
-  return context_.ledger.used() == 0 && context_.waiters == 0 && context_.suspended == 0;
+  return context_.ledger.used() == 0 && context_.waiters == 0 && context_.suspended == 0 &&
+         context_.events.subscribers() == 0;
 }
 
 bool SessionTable::CloseIfEmpty() {
@@ -279,7 +287,7 @@ bool SessionTable::CloseIfEmpty() {
     if (!shards_[closed]->empty()) break;
     shards_[closed]->set_closed(true);
   }
-  if (closed == shards_.size()) return true;
+  if (closed == shards_.size() && context_.events.Close()) return true;
   while (closed > 0) {
     --closed;
     MutexLock lock(shards_[closed]->mu);
@@ -289,7 +297,7 @@ bool SessionTable::CloseIfEmpty() {
 }
 
 uint64_t SessionTable::last_number() const {
-  return std::max(context_.next_number.load(), context_.revision.load());
+  return std::max(context_.next_number.load(), revision());
 }
 
 std::vector<std::string> SessionTable::CheckInvariants() const {
@@ -305,81 +313,6 @@ std::vector<std::string> SessionTable::CheckInvariants() const {
   if (context_.waiters != stats.waiters) wrong.push_back("waiters and their bound differ");
   if (context_.suspended != stats.suspended) wrong.push_back("suspended and their bound differ");
   return wrong;
-}
-
-void SessionTable::Settle(Effects& fx, Instant now) {
-  DeliverGrants(fx, now);
-  if (context_.ledger.under_pressure()) {
-    RelievePressure("", kEvictionsPerCall, fx, now);
-    for (const std::string& owner : fx.TakeOwners()) {
-      RelievePressure(owner, kEvictionsPerCall, fx, now);
-    }
-  }
-  if (context_.suspended.load(std::memory_order_relaxed) > kMaxSuspended) TrimSuspended(fx, now);
-  fx.RunCompletions();
-}
-
-void SessionTable::DeliverGrants(Effects& fx, Instant now) {
-  while (context_.ledger.has_grants()) {
-    std::optional<CapacityLedger::Grant> grant = context_.ledger.TakeGrant();
-    if (!grant.has_value()) return;
-    Shard& shard = *shards_[grant->to.shard];
-    MutexLock lock(shard.mu);
-    shard.Deliver(*std::move(grant), now, fx);
-  }
-}
-
-bool SessionTable::RelievePressure(absl::string_view owner, int limit, Effects& fx, Instant now) {
-  for (int evictions = 0; evictions < limit;) {
-    std::optional<EvictionTicket> ticket =
-        owner.empty() ? context_.ledger.BeginEviction(fx.eviction_awaited())
-                      : context_.ledger.BeginOwnerEviction(owner, fx.eviction_awaited());
-    if (!ticket.has_value()) return false;
-    const bool evicted = EvictOne(owner, fx, now);
-    const bool look_again = ticket->Finish();
-    DeliverGrants(fx, now);
-    if (evicted) {
-      ++evictions;
-    } else if (!look_again) {
-      return false;
-    }
-  }
-  return true;
-}
-
-bool SessionTable::EvictOne(absl::string_view owner, Effects& fx, Instant now) {
-  // Each round either evicts, or finds that another thread has taken what was seen.
-  while (true) {
-    Shard* oldest = nullptr;
-    MonotonicTime since = MonotonicTime::max();
-    for (const auto& shard : shards_) {
-      MonotonicTime idle = MonotonicTime::max();
-      if (owner.empty()) {
-        idle = shard->oldest_idle();
-      } else {
-        MutexLock lock(shard->mu);
-        idle = shard->OldestIdleOf(owner);
-      }
-      if (idle < since) {
-        since = idle;
-        oldest = shard.get();
-      }
-    }
-    if (oldest == nullptr) return false;
-    MutexLock lock(oldest->mu);
-    if (!oldest->MayEvict()) return false;
-    if (oldest->EvictOldest(owner, now, fx)) return true;
-  }
-}
-
-void SessionTable::TrimSuspended(Effects& fx, Instant now) {
-  while (context_.suspended.load() > kMaxSuspended) {
-    const auto oldest = std::min_element(
-        shards_.begin(), shards_.end(),
-        [](const auto& a, const auto& b) { return a->oldest_suspended() < b->oldest_suspended(); });
-    MutexLock lock((*oldest)->mu);
-    if (!(*oldest)->ForgetOldestSuspended(now, fx)) return;
-  }
 }
 
 }  // namespace broker

@@ -45,6 +45,7 @@ class SessionTable {
     // Whether there is a durable store to suspend to. Without, IdlePolicy::kSuspend takes nothing
     // away.
     bool can_suspend = false;
+    TableEventOptions events = {};
   };
 
   // Of suspended records the newest so many are kept.
@@ -61,7 +62,8 @@ class SessionTable {
   // Answered at once: the outcome. Queued: a ticket, and `observer` is told the outcome exactly
   // once, possibly before this returns. With wait_timeout zero too a ticket may come back: the
   // observer is then told by the time this returns, or, where another thread is just bringing the
-  // slot or evicting for it, by that thread, at the latest by the next Sweep.
+  // slot or evicting for it, by that thread; where that comes to nothing, by the next Sweep, or one
+  // 200 ms later should threads be held up at the wrong moment.
   //
   // Refusals change nothing: SESSION_NOT_FOUND (if_absent is kFail), INIT_IN_PROGRESS and
   // PIN_CONFLICT (wait_timeout zero), CAPACITY_EXHAUSTED, OWNER_CAPACITY_EXHAUSTED, QUEUE_FULL,
@@ -101,6 +103,22 @@ class SessionTable {
   ListOutcome List(const ListParams& params, ListCursor from, Instant now) const;
   TableStats Stats() const;
 
+  // From now on, or from after revision `after`: see EventHub. Null: the table is closed.
+  absl::StatusOr<std::unique_ptr<Subscription>> Subscribe(EventFilter filter,
+                                                          std::optional<uint64_t> after,
+                                                          std::shared_ptr<EventSink> sink);
+  // A piece of the table for the initial state of a subscriber that has registered: appends the
+  // sessions that match, tells `cut` what was read. Returns where to go on; unset at the end.
+  std::optional<ListCursor> ReadPiece(const ListParams& params, ListCursor from, Instant now,
+                                      std::vector<SessionInfo>& out, InitialCut& cut) const;
+  // The same of one key.
+  void ReadKey(const ListParams& params, absl::string_view key, Instant now,
+               std::vector<SessionInfo>& out, InitialCut& cut) const;
+  bool has_undispatched_events() const { return context_.events.dirty(); }
+  // Tells subscribers what was published. One thread at a time.
+  void DispatchEvents() { context_.events.Dispatch(); }
+  EventHub::Stats EventStats() const { return context_.events.GetStats(); }
+
   // Applies to the sessions that exist. What a changed limit brings about, waiters served and
   // sessions evicted, is the next Sweep's, so that this may be called with locks held.
   void UpdateConfig(const NamespaceConfig& config);
@@ -114,6 +132,8 @@ class SessionTable {
   // Closes the table if nothing is in it: Acquire then answers TableClosed. Returns whether it did.
   bool CloseIfEmpty();
 
+  // Of the last change.
+  uint64_t revision() const { return context_.events.last_revision(); }
   // Above every generation, token and revision that was given out.
   uint64_t last_number() const;
   // Checks everything that can be checked and says what is wrong. Exact when nothing else runs.
@@ -125,8 +145,15 @@ class SessionTable {
   // Null when the reference names no shard of this table.
   Shard* ShardOf(const LeaseRef& lease) const;
 
-  // Everything that a call leaves to be done: grants, evictions, bounds, then the observers.
-  void Settle(Effects& fx, Instant now);
+  // --- session_table_settle.cc ---
+  // Everything that a call leaves to be done: bounds, grants, evictions, then the observers.
+  // Returns whether evictions are left for the sweep.
+  bool Settle(Effects& fx, Instant now);
+  // What grants, waiters and changed limits ask for, whoever left it. Returns whether some is left.
+  bool RelieveAll(Instant now);
+  // Refuses a call that may not wait, unless it was served, or evictions are under way that may
+  // serve it: then whoever has those does this.
+  void EndWait(const LeftCall& call, Effects& fx, Instant now);
   void DeliverGrants(Effects& fx, Instant now);
   // Evicts what waiters and limits ask for, as far as it is idle; at most `limit` sessions.
   // Returns whether it stopped at the limit.
@@ -136,7 +163,9 @@ class SessionTable {
 
   TableContext context_;
   std::vector<std::unique_ptr<Shard>> shards_;  // Sized once.
-  std::atomic<bool> limits_changed_ = false;
+  // The next sweep looks at every owner that is at its cap: limits were changed, or a call stopped
+  // at its bound.
+  std::atomic<bool> owners_to_relieve_ = false;
   std::atomic<uint32_t> next_audit_ = 0;
 };
 

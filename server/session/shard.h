@@ -32,6 +32,7 @@ namespace broker {
 struct WaitTicket {
   uint32_t shard = 0;
   uint64_t arrival = 0;
+  bool no_wait = false;  // It waits for what the call itself sets in motion, and nothing else.
 };
 
 // The namespace vanished; nothing was done.
@@ -144,6 +145,14 @@ class Shard {
   // to go on, or kNil at the end.
   uint32_t List(const ListParams& params, uint32_t from, int budget, Instant now,
                 std::vector<SessionInfo>& out) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // A piece of the table for a subscriber's initial state: as List, and tells `cut` how far it
+  // read.
+  uint32_t ReadPiece(const ListParams& params, uint32_t from, int budget, Instant now,
+                     std::vector<SessionInfo>& out, InitialCut& cut) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void ReadKey(const ListParams& params, absl::string_view key, uint32_t hash, Instant now,
+               std::vector<SessionInfo>& out, InitialCut& cut) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Compares what is kept twice over; describes what does not agree. shard_audit.cc
   std::vector<std::string> CheckInvariants() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The part of it that looks at one entry at a time: the next few, going round. Counts what is
@@ -179,7 +188,6 @@ class Shard {
   // Drops an entry that is QUEUED and has no waiters.
   void EraseLocked(EntryIndex index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   uint64_t NextNumberLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  uint64_t NextRevision() { return context_.revision.fetch_add(1, std::memory_order_relaxed) + 1; }
 
   // The idle and age orders.
   void EnterIdleLocked(EntryIndex index, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -213,6 +221,9 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Takes the pin off the entry; what that means for the session is the caller's to do next.
   void EndLeaseLocked(LeaseIndex index, LeaseStatus status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // The same, and tells those who asked for pin traffic.
+  void EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   Acquired MakeAcquiredLocked(LeaseIndex index, bool full_session, Instant now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The slot if `ref` is held, kNil otherwise.
@@ -227,6 +238,13 @@ class Shard {
   // The lease ends against its holder's will: not renewed, or past its hard deadline.
   void LapseLocked(LeaseIndex index, LeaseStatus status, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // The same if it is past its hard deadline, whether the reaper has seen that or not. Returns
+  // whether it was.
+  bool LapseIfOverLocked(LeaseIndex index, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // A failed Acquire is no use of the session: its grant counts no more, if nothing came after it
+  // that was one.
+  void TakeBackUseLocked(const LeaseSlot& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // After a pin is gone: serve waiters, or become idle, or end what is past its lifetime.
   void AfterUnpinLocked(EntryIndex index, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -250,6 +268,9 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Counts it against max_waiters, or makes it one that may not wait.
   void CountOrHurryLocked(Waiter& waiter, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Duration WaitOfLocked(const AcquireParams& params) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void SetWaitLocked(Waiter& waiter, Duration wait, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void ArmWaiterLocked(Waiter& waiter, MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   bool MayPinLocked(const Entry& entry, PinMode mode, Instant now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Takes the waiter out of everything but the ledger.
@@ -266,8 +287,10 @@ class Shard {
   // left.
   void TidyQueueLocked(EntryIndex index, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  void JoinLedgerLocked(EntryIndex index, const Waiter& waiter, Effects& fx)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // `behind_others`: only if others of the key are in the ledger, see
+  // CapacityLedger::EnqueueBehind.
+  void JoinLedgerLocked(EntryIndex index, const Waiter& waiter, Effects& fx,
+                        bool behind_others = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   absl::string_view OwnerForLocked(const Entry& entry, absl::string_view asked) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void ObserveWaitLocked(const Waiter& waiter, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -279,24 +302,40 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   absl::Status KeyError(Reason reason, absl::string_view key, absl::string_view message) const;
 
+  // Events: shard_events.cc. Each returns the event's revision.
+  uint64_t PublishLocked(EntryIndex index, EventType type, SessionInfo& session,
+                         absl::string_view holder, absl::string_view reason, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Of a live session as it is now; sets its revision.
+  uint64_t PublishChangeLocked(EntryIndex index, EventType type, absl::string_view holder,
+                               Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // `session` is what it was.
+  uint64_t PublishEndLocked(EntryIndex index, EndCause cause, SessionInfo session,
+                            absl::string_view reason, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Nothing while nobody asked for it.
+  void PublishPinLocked(EntryIndex index, EventType type, absl::string_view holder, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+
   // Generations.
   void StartGenerationLocked(EntryIndex index, SlotToken token, absl::string_view owner,
-                             const Labels* labels, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+                             absl::string_view holder, const Labels* labels, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Starts a generation for a waiter and tells it.
-  void PromoteLocked(EntryIndex index, uint64_t arrival, SlotToken token,
-                     std::unique_ptr<SessionInfo> displaced, Instant now, Effects& fx)
+  void PromoteLocked(EntryIndex index, uint64_t arrival, FreedSlot slot, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The one way a generation ends: revokes its leases, takes it off every list, counts the cause.
   // The entry is SUSPENDED afterwards if it left a record, QUEUED otherwise; its slot is handed to
   // the caller.
-  SlotToken EndGenerationLocked(EntryIndex index, EndCause cause, Instant now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  FreedSlot EndGenerationLocked(EntryIndex index, EndCause cause, Instant now,
+                                absl::string_view reason = "") ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Gives the slot to the next waiter that may create, or back to the ledger.
-  void ReElectLocked(EntryIndex index, SlotToken token, Instant now, Effects& fx)
+  void ReElectLocked(EntryIndex index, FreedSlot slot, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void EndIdleLocked(EntryIndex index, EndCause cause, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  void ForgetRecordLocked(EntryIndex index, Instant now, Effects& fx)
+  // Returns the revision of that.
+  uint64_t ForgetRecordLocked(EntryIndex index, absl::string_view reason, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   SessionInfo InfoLocked(const Entry& entry, Instant now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 

@@ -7,10 +7,16 @@
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
+#include "server/session/mutants.h"
 #include "server/session/shard.h"
 
 namespace broker {
 namespace {
+
+// When the reaper ends the wait of a call that may not wait. The call does so itself when it has
+// evicted for itself, or found nothing to evict; but its thread may be held up before it comes to
+// that, and were its time over at once, it would be refused though there is room to be made (C05).
+constexpr Duration kNoWaitBackstop = std::chrono::milliseconds(200);
 
 // Tells a retry from another request under the same request_id. What a retry may change is left
 // out: how long it is willing to wait, and how much it wants to be told.
@@ -103,7 +109,7 @@ AcquireResult Shard::AcquireAbsentLocked(EntryIndex index, const AcquireParams& 
   SlotToken token = context_.ledger.TryReserve(owner);
   if (token.held()) {
     if (index == kNil) index = InsertLocked(params.key, hash);
-    StartGenerationLocked(index, std::move(token), owner, params.labels, now);
+    StartGenerationLocked(index, std::move(token), owner, params.holder, params.labels, now);
     counts_.acquired_created.Add(1);
     const LeaseIndex lease = GrantLeaseLocked(index, GrantParamsOf(params), now);
     return MakeAcquiredLocked(lease, params.full_session, now);
@@ -115,10 +121,11 @@ AcquireResult Shard::AcquireAbsentLocked(EntryIndex index, const AcquireParams& 
                         CapacityErrorLocked(Reason::kOwnerCapacityExhausted, owner, ""));
   }
   if (index == kNil) index = InsertLocked(params.key, hash);
+  const bool others_wait = entries_[index].queue != nullptr;
   Waiter& waiter = EnqueueLocked(index, params, observer, now);
   CountOrHurryLocked(waiter, now);
-  JoinLedgerLocked(index, waiter, fx);
-  return WaitTicket{number_, waiter.arrival};
+  JoinLedgerLocked(index, waiter, fx, /*behind_others=*/others_wait);
+  return WaitTicket{number_, waiter.arrival, waiter.no_wait};
 }
 
 std::optional<AcquireResult> Shard::RetryLocked(const AcquireParams& params,
@@ -128,6 +135,8 @@ std::optional<AcquireResult> Shard::RetryLocked(const AcquireParams& params,
       InvalidField("request_id", "was used for another request of this holder on this key");
   const LeaseIndex lease = requests_.Find({params.key, params.holder, params.request_id});
   if (lease != kNil) {
+    // What the reaper has not come to yet is over all the same.
+    if (!BROKER_MUTANT(8) && LapseIfOverLocked(lease, now, fx)) return std::nullopt;
     LeaseSlot& slot = leases_[lease];
     if (slot.fingerprint != FingerprintOf(params)) {
       return RefuseLocked(Reason::kInvalidArgument, reused);
@@ -145,20 +154,15 @@ std::optional<AcquireResult> Shard::RetryLocked(const AcquireParams& params,
   fx.Complete(std::exchange(waiter.observer, observer),
               MakeError(Reason::kSuperseded, "the same request_id came again and took this place"));
   counts_.refusals[static_cast<int>(Reason::kSuperseded)].Add(1);
-  const Duration wait =
-      std::min(params.wait_timeout.value_or(config_->default_wait_timeout), kMaxWaitTimeout);
   waiter.full_session = params.full_session;
-  waiter.no_wait = wait == Duration::zero();
-  waiter.deadline = now.mono + wait;
+  SetWaitLocked(waiter, WaitOfLocked(params), now);
   CountOrHurryLocked(waiter, now);
-  wheel_.Arm(waiter, waiter.deadline);
-  LowerDueLocked(waiter.deadline);
-  return WaitTicket{number_, waiter.arrival};
+  return WaitTicket{number_, waiter.arrival, waiter.no_wait};
 }
 
 AcquireResult Shard::WaitAtLocked(EntryIndex index, Reason if_no_wait, const AcquireParams& params,
                                   const std::shared_ptr<AcquireObserver>& observer, Instant now) {
-  if (params.wait_timeout.value_or(config_->default_wait_timeout) == Duration::zero()) {
+  if (WaitOfLocked(params) == Duration::zero()) {
     return RefuseLocked(if_no_wait,
                         KeyError(if_no_wait, params.key,
                                  if_no_wait == Reason::kInitInProgress
@@ -190,10 +194,6 @@ Waiter& Shard::EnqueueLocked(EntryIndex index, const AcquireParams& params,
   waiter.full_session = params.full_session;
   waiter.lease_ttl = params.lease_ttl;
   waiter.since = now.mono;
-  const Duration wait =
-      std::min(params.wait_timeout.value_or(config_->default_wait_timeout), kMaxWaitTimeout);
-  waiter.deadline = now.mono + wait;
-  waiter.no_wait = wait == Duration::zero();
   waiter.secret = params.secret;
   waiter.fingerprint = FingerprintOf(params);
   waiter.holder = std::string(params.holder);
@@ -211,8 +211,7 @@ Waiter& Shard::EnqueueLocked(EntryIndex index, const AcquireParams& params,
     waiting_requests_.emplace(RequestKey(params.key, params.holder, params.request_id), &waiter);
   }
   waiter.kind = kWaiterTimer;
-  wheel_.Arm(waiter, waiter.deadline);
-  LowerDueLocked(waiter.deadline);
+  SetWaitLocked(waiter, WaitOfLocked(params), now);
   entry.queue->waiters.emplace(waiter.arrival, std::move(owned));
   counts_.waiters.Add(1);
   return waiter;
@@ -223,10 +222,23 @@ void Shard::CountOrHurryLocked(Waiter& waiter, Instant now) {
   waiter.counted = context_.CountWaiter(config_->max_waiters);
   if (waiter.counted) return;
   // The queue is full: only what the call sets in motion itself can still serve it.
-  waiter.no_wait = waiter.queue_full = true;
-  waiter.deadline = now.mono;
-  wheel_.Arm(waiter, waiter.deadline);
-  LowerDueLocked(waiter.deadline);
+  waiter.queue_full = true;
+  SetWaitLocked(waiter, Duration::zero(), now);
+}
+
+Duration Shard::WaitOfLocked(const AcquireParams& params) const {
+  return std::min(params.wait_timeout.value_or(config_->default_wait_timeout), kMaxWaitTimeout);
+}
+
+void Shard::SetWaitLocked(Waiter& waiter, Duration wait, Instant now) {
+  waiter.no_wait = wait == Duration::zero();
+  ArmWaiterLocked(waiter, now.mono + (waiter.no_wait ? kNoWaitBackstop : wait));
+}
+
+void Shard::ArmWaiterLocked(Waiter& waiter, MonotonicTime deadline) {
+  waiter.deadline = deadline;
+  wheel_.Arm(waiter, deadline);
+  LowerDueLocked(deadline);
 }
 
 std::unique_ptr<Waiter> Shard::RemoveWaiterLocked(EntryIndex index, uint64_t arrival) {

@@ -11,13 +11,11 @@
 namespace broker {
 
 void Shard::StartGenerationLocked(EntryIndex index, SlotToken token, absl::string_view owner,
-                                  const Labels* labels, Instant now) {
+                                  absl::string_view holder, const Labels* labels, Instant now) {
   Entry& entry = entries_[index];
   BROKER_CHECK(!entry.live() && token.held() && entry.pins == 0);
-  // The others who wait on the key wait at its gate now.
-  if (entry.queue != nullptr) {
-    for (const auto& [arrival, waiter] : entry.queue->waiters) context_.ledger.Withdraw(arrival);
-  }
+  // Whoever waits on the key waits at its gate now.
+  if (entry.queue != nullptr) context_.ledger.WithdrawGroup(entry.queue->group);
   if (entry.state == EntryState::kSuspended) {
     LeaveAgeLocked(index);
     counts_.suspended.Add(-1);
@@ -34,21 +32,24 @@ void Shard::StartGenerationLocked(EntryIndex index, SlotToken token, absl::strin
   }
   details.create_time = now.wall;
   details.created = now.mono;
-  details.revision = NextRevision();
   details.owner_idle = JoinOwnerLocked(details.owner);
   entry.has_owner = details.owner_idle != nullptr;
   entry.generation = NextNumberLocked();
   entry.state = EntryState::kInitializing;
   entry.has_endpoint = false;
   entry.last_active = now.mono;
+  entry.last_use = 0;
   EnterAgeLocked(index, AgePlace::kByAge);
   if (config_->max_lifetime > Duration::zero()) LowerDueLocked(now.mono + config_->max_lifetime);
   counts_.initializing.Add(1);
+  PublishChangeLocked(index, EventType::kCreated, holder, now);
 }
 
-SlotToken Shard::EndGenerationLocked(EntryIndex index, EndCause cause, Instant now) {
+FreedSlot Shard::EndGenerationLocked(EntryIndex index, EndCause cause, Instant now,
+                                     absl::string_view reason) {
   Entry& entry = entries_[index];
   BROKER_CHECK(entry.live());
+  SessionInfo was = InfoLocked(entry, now);
   const bool was_active = entry.state == EntryState::kActive;
   LeaveIdleLocked(index);
   LeaveAgeLocked(index);
@@ -57,7 +58,7 @@ SlotToken Shard::EndGenerationLocked(EntryIndex index, EndCause cause, Instant n
 
   std::unique_ptr<SessionDetails> details = std::move(entry.details);
   LeaveOwnerLocked(details->owner_idle);
-  const uint64_t revision = NextRevision();
+  const uint64_t revision = PublishEndLocked(index, cause, std::move(was), reason, now);
   if (cause == EndCause::kDiscarded) {
     entry.record = std::make_unique<SuspendedRecord>();
     entry.record->owner = std::move(details->owner);
@@ -87,7 +88,7 @@ SlotToken Shard::EndGenerationLocked(EntryIndex index, EndCause cause, Instant n
   // What was idle became pinned in the books by leaving the idle order.
   if (was_active) counts_.pinned.Add(-1);
   counts_.ends[static_cast<int>(cause)].Add(1);
-  return std::move(details->slot);
+  return {std::move(details->slot), std::move(details->displaced), revision};
 }
 
 void Shard::EndIdleLocked(EntryIndex index, EndCause cause, Instant now, Effects& fx) {
@@ -96,9 +97,9 @@ void Shard::EndIdleLocked(EntryIndex index, EndCause cause, Instant now, Effects
   std::unique_ptr<SessionInfo> displaced;
   if (cause == EndCause::kEvicted)
     displaced = std::make_unique<SessionInfo>(InfoLocked(entry, now));
-  SlotToken slot = EndGenerationLocked(index, cause, now);
+  FreedSlot slot = EndGenerationLocked(index, cause, now);
   TidyQueueLocked(index, now, fx);
-  context_.ledger.Release(std::move(slot), std::move(displaced));
+  context_.ledger.Release(std::move(slot.token), std::move(displaced));
 }
 
 absl::StatusOr<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint64_t if_generation,
@@ -115,24 +116,26 @@ absl::StatusOr<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint
   EndOutcome outcome;
   outcome.ended = true;
   outcome.session = InfoLocked(entry, now);
-  if (entry.state == EntryState::kSuspended) {
-    ForgetRecordLocked(index, now, fx);
-    outcome.session->revision = context_.revision.load(std::memory_order_relaxed);
-    return outcome;
-  }
-  const SlotToken slot = EndGenerationLocked(index, EndCause::kEnded, now);
-  outcome.session->pins = 0;
-  outcome.session->revision = context_.revision.load(std::memory_order_relaxed);
   ErrorInfo error;
   error.reason = Reason::kSessionEnded;
   error.metadata["namespace"] = context_.namespace_name;
   error.metadata["key"] = std::string(key);
   if (!reason.empty()) error.metadata["reason"] = std::string(reason);
-  RefuseAllLocked(index,
-                  MakeError(std::move(error), absl::StrCat("session '", key, "' was ended",
-                                                           reason.empty() ? "" : ": ", reason)),
-                  now, fx);
-  TidyQueueLocked(index, now, fx);
+  const absl::Status ended =
+      MakeError(std::move(error),
+                absl::StrCat("session '", key, "' was ended", reason.empty() ? "" : ": ", reason));
+  FreedSlot slot;
+  if (entry.live()) {
+    slot = EndGenerationLocked(index, EndCause::kEnded, now, reason);
+    outcome.session->pins = 0;
+    outcome.session->revision = slot.revision;
+    RefuseAllLocked(index, ended, now, fx);
+    TidyQueueLocked(index, now, fx);
+  } else {
+    RefuseAllLocked(index, ended, now, fx);
+    outcome.session->revision = ForgetRecordLocked(index, reason, now, fx);
+  }
+  if (slot.token.held()) context_.ledger.Release(std::move(slot.token), std::move(slot.displaced));
   return outcome;
 }
 
@@ -160,13 +163,16 @@ bool Shard::ForgetOldestSuspended(Instant now, Effects& fx) {
   now = AdvanceLocked(now);
   const EntryIndex index = suspended_.front();
   if (index == kNil) return false;
-  ForgetRecordLocked(index, now, fx);
+  ForgetRecordLocked(index, "one of too many", now, fx);
   return true;
 }
 
-void Shard::ForgetRecordLocked(EntryIndex index, Instant now, Effects& fx) {
+uint64_t Shard::ForgetRecordLocked(EntryIndex index, absl::string_view reason, Instant now,
+                                   Effects& fx) {
   Entry& entry = entries_[index];
   BROKER_CHECK(entry.state == EntryState::kSuspended);
+  SessionInfo was = InfoLocked(entry, now);
+  was.state = SessionState::kEnded;
   // Whoever waits to restore it builds it anew instead, under the owner that he asked for. Who is
   // not in the ledger has a grant on its way, and Deliver sees to him.
   std::vector<const Waiter*> queued;
@@ -180,9 +186,10 @@ void Shard::ForgetRecordLocked(EntryIndex index, Instant now, Effects& fx) {
   entry.state = EntryState::kQueued;
   counts_.suspended.Add(-1);
   context_.suspended.fetch_sub(1, std::memory_order_relaxed);
-  NextRevision();
+  const uint64_t revision = PublishLocked(index, EventType::kRemoved, was, "", reason, now);
   for (const Waiter* waiter : queued) JoinLedgerLocked(index, *waiter, fx);
   TidyQueueLocked(index, now, fx);
+  return revision;
 }
 
 absl::Status Shard::CapacityErrorLocked(Reason reason, absl::string_view owner,

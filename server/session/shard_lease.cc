@@ -38,6 +38,7 @@ Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& p
   slot.sequence = NextNumberLocked();
   slot.granted = slot.renewed = now.mono;
   slot.prior_active = entry.last_active;
+  slot.prior_use = entry.last_use;
   slot.mode = params.mode;
   slot.status = LeaseStatus::kHeld;
   slot.answers = 1;
@@ -49,7 +50,8 @@ Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& p
   entry.first_lease = lease;
   ++entry.pins;
   entry.exclusive = params.mode == PinMode::kExclusive;
-  entry.last_active = std::max(entry.last_active, now.mono);
+  entry.Use(now.mono);
+  slot.use = entry.last_use;
   if (entry.state == EntryState::kInitializing) entry.initializer = lease;
 
   if (!params.request_id.empty()) {
@@ -59,6 +61,7 @@ Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& p
   }
   counts_.leases.Add(1);
   ArmLeaseLocked(lease);
+  PublishPinLocked(index, EventType::kAcquired, params.holder, now);
   return lease;
 }
 
@@ -94,6 +97,14 @@ void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
     leases_.Free(remembered_.front());
     remembered_.pop_front();
   }
+}
+
+void Shard::EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, Instant now) {
+  if (!context_.events.wants(type)) return EndLeaseLocked(lease, status);
+  const EntryIndex index = leases_[lease].entry;
+  const std::string holder = leases_[lease].holder;
+  EndLeaseLocked(lease, status);
+  PublishPinLocked(index, type, holder, now);
 }
 
 Shard::LeaseIndex Shard::FindLeaseLocked(const LeaseRef& ref) const {
@@ -150,6 +161,10 @@ Acquired Shard::MakeAcquiredLocked(LeaseIndex index, bool full_session, Instant 
   if (entry.has_endpoint) acquired.endpoint = entry.details->endpoint;
   if (acquired.must_initialize) {
     acquired.reset = entry.record != nullptr && entry.record->reset;
+    // A copy: the answer may get lost, and the initializer ask again or vanish.
+    if (entry.details->displaced != nullptr) {
+      acquired.displaced = std::make_unique<SessionInfo>(*entry.details->displaced);
+    }
   }
   if (acquired.must_initialize || full_session) {
     acquired.session = std::make_unique<SessionInfo>(InfoLocked(entry, now));
@@ -194,26 +209,24 @@ absl::StatusOr<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateP
                     "this lease was not told to initialize this generation");
   }
   if (entry.state == EntryState::kActive) return InfoLocked(entry, now);  // Once more (A17).
-  if (HardDeadlineLocked(lease) <= now.mono) {
-    // The reaper would have come in a moment: a late verdict changes nothing (A05).
-    LapseLocked(lease, LeaseStatus::kExpired, now, fx);
-    return LeaseLostLocked(ref);
-  }
+  // The reaper would have come in a moment: a late verdict changes nothing (A05).
+  if (LapseIfOverLocked(lease, now, fx)) return LeaseLostLocked(ref);
   SessionDetails& details = *entry.details;
   details.endpoint.assign(params.endpoint.data(), params.endpoint.size());
   entry.has_endpoint = !params.endpoint.empty();
   if (params.labels != nullptr) {
     for (const auto& [name, value] : *params.labels) details.labels[name] = value;
   }
-  details.revision = NextRevision();
   if (entry.record != nullptr) {  // What it was restored from is a session again.
     entry.record.reset();
   }
   entry.state = EntryState::kActive;
-  entry.last_active = std::max(entry.last_active, now.mono);
+  details.displaced.reset();  // Its initializer has seen to it.
+  entry.Use(now.mono);
   counts_.initializing.Add(-1);
   counts_.active.Add(1);
   counts_.pinned.Add(1);
+  PublishChangeLocked(index, EventType::kActivated, leases_[lease].holder, now);
   ServePinsLocked(index, now, fx);
   return InfoLocked(entry, now);
 }
@@ -229,6 +242,7 @@ absl::StatusOr<SessionInfo> Shard::FailInit(const LeaseRef& ref, const InitFailu
     return KeyError(Reason::kNotInitializer, entry.key.view(),
                     "this lease is not initializing this generation");
   }
+  if (LapseIfOverLocked(lease, now, fx)) return LeaseLostLocked(ref);  // As in Activate.
   SessionInfo info = InfoLocked(entry, now);
   ErrorInfo error;
   error.reason = Reason::kInitFailed;
@@ -241,10 +255,11 @@ absl::StatusOr<SessionInfo> Shard::FailInit(const LeaseRef& ref, const InitFailu
       std::move(error),
       absl::StrCat("session '", info.key, "': could not be initialized: ", params.message));
   // Its own lease ends by its own word, not against its will.
-  EndLeaseLocked(lease, LeaseStatus::kReleased);
-  const SlotToken slot = EndGenerationLocked(index, EndCause::kInitFailed, now);
+  EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
+  // Who reports a failure has had the answer that said who was displaced, and has seen to that.
+  const FreedSlot slot = EndGenerationLocked(index, EndCause::kInitFailed, now, params.message);
   info.pins = 0;
-  info.revision = context_.revision.load(std::memory_order_relaxed);
+  info.revision = slot.revision;
   RefuseAllLocked(index, failed, now, fx);
   TidyQueueLocked(index, now, fx);
   return info;
@@ -254,11 +269,7 @@ RenewOutcome Shard::Renew(const LeaseRef& ref, Instant now, Effects& fx) {
   now = AdvanceLocked(now);
   const LeaseIndex lease = FindLeaseLocked(ref);
   if (lease == kNil) return {StatusOfLostLocked(ref), Duration::zero()};
-  if (HardDeadlineLocked(lease) <= now.mono) {
-    const bool initializing = entries_[leases_[lease].entry].state == EntryState::kInitializing;
-    LapseLocked(lease, initializing ? LeaseStatus::kExpired : LeaseStatus::kRevoked, now, fx);
-    return {StatusOfLostLocked(ref), Duration::zero()};
-  }
+  if (LapseIfOverLocked(lease, now, fx)) return {StatusOfLostLocked(ref), Duration::zero()};
   LeaseSlot& slot = leases_[lease];
   slot.renewed = std::max(slot.renewed, now.mono);
   if (BROKER_MUTANT(5)) entries_[slot.entry].last_active = now.mono;
@@ -279,7 +290,7 @@ ReleaseOutcome Shard::Release(const LeaseRef& ref, Disposition disposition, Inst
   const EntryIndex index = leases_[lease].entry;
   Entry& entry = entries_[index];
   const bool initializing = entry.state == EntryState::kInitializing;
-  EndLeaseLocked(lease, LeaseStatus::kReleased);
+  EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
   if (initializing) {  // Without a verdict: as if the initializer had vanished.
     ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
     return {true, LeaseStatus::kReleased, 0};
@@ -289,7 +300,7 @@ ReleaseOutcome Shard::Release(const LeaseRef& ref, Disposition disposition, Inst
     return {true, LeaseStatus::kReleased, 0};
   }
   const uint32_t pins = entry.pins;
-  entry.last_active = std::max(entry.last_active, now.mono);
+  entry.Use(now.mono);
   AfterUnpinLocked(index, now, fx);
   return {true, LeaseStatus::kReleased, pins};
 }
@@ -303,17 +314,38 @@ void Shard::Undo(const LeaseRef& ref, Instant now, Effects& fx) {
   if (--slot.answers > 0) return;
   const EntryIndex index = slot.entry;
   Entry& entry = entries_[index];
-  // A failed Acquire is no use of the session, if nothing has used it since.
-  if (entry.state == EntryState::kActive && entry.last_active == slot.granted) {
-    entry.last_active = slot.prior_active;
-  }
+  if (entry.state == EntryState::kActive) TakeBackUseLocked(slot);
   const bool initializing = entry.state == EntryState::kInitializing;
-  EndLeaseLocked(lease, LeaseStatus::kReleased);
+  EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
   if (initializing) {
     ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
   } else {
     AfterUnpinLocked(index, now, fx);
   }
+}
+
+void Shard::TakeBackUseLocked(const LeaseSlot& slot) {
+  if (slot.use == Entry::kManyUses) return;
+  Entry& entry = entries_[slot.entry];
+  if (entry.last_active == slot.granted && entry.last_use == slot.use) {
+    entry.last_active = slot.prior_active;
+    entry.last_use = slot.prior_use;
+    return;
+  }
+  // The next grant, if nothing else came between and it is still held, may be undone as well.
+  if (slot.siblings.prev == kNil || BROKER_MUTANT(7)) return;
+  LeaseSlot& next = leases_[slot.siblings.prev];
+  if (next.prior_active == slot.granted && next.prior_use == slot.use) {
+    next.prior_active = slot.prior_active;
+    next.prior_use = slot.prior_use;
+  }
+}
+
+bool Shard::LapseIfOverLocked(LeaseIndex lease, Instant now, Effects& fx) {
+  if (HardDeadlineLocked(lease) > now.mono) return false;
+  const bool initializing = entries_[leases_[lease].entry].state == EntryState::kInitializing;
+  LapseLocked(lease, initializing ? LeaseStatus::kExpired : LeaseStatus::kRevoked, now, fx);
+  return true;
 }
 
 void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effects& fx) {
@@ -322,9 +354,11 @@ void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effec
   Entry& entry = entries_[index];
   (status == LeaseStatus::kRevoked ? counts_.leases_revoked : counts_.leases_expired).Add(1);
   // Its holder may have used the session until it was last heard of, and no longer.
-  entry.last_active = std::max(entry.last_active, slot.renewed);
+  entry.Use(slot.renewed);
   const bool initializing = entry.state == EntryState::kInitializing;
-  EndLeaseLocked(lease, status);
+  EndPinLocked(
+      lease, status,
+      status == LeaseStatus::kRevoked ? EventType::kLeaseRevoked : EventType::kLeaseExpired, now);
   if (initializing) {
     ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
   } else {

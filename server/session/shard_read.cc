@@ -21,11 +21,7 @@ SessionState StateOf(EntryState state) {
 }
 
 bool HasLabels(const Labels& labels, const Labels* wanted) {
-  if (wanted == nullptr) return true;
-  return std::all_of(wanted->begin(), wanted->end(), [&](const auto& label) {
-    auto it = labels.find(label.first);
-    return it != labels.end() && it->second == label.second;
-  });
+  return wanted == nullptr || Contains(labels, *wanted);
 }
 
 bool HasState(SessionState state, const std::vector<SessionState>& wanted) {
@@ -88,6 +84,22 @@ uint32_t Shard::List(const ListParams& params, uint32_t from, int budget, Instan
     out.push_back(InfoLocked(entry, now));
   }
   return kNil;
+}
+
+uint32_t Shard::ReadPiece(const ListParams& params, uint32_t from, int budget, Instant now,
+                          std::vector<SessionInfo>& out, InitialCut& cut) const {
+  const uint32_t next = List(params, from, budget, now, out);
+  // Every event of this shard up to now was published under its lock, which is held.
+  cut.AddSlots(number_, next, context_.events.last_revision());
+  return next;
+}
+
+void Shard::ReadKey(const ListParams& params, absl::string_view key, uint32_t hash, Instant now,
+                    std::vector<SessionInfo>& out, InitialCut& cut) const {
+  cut.AddKey(std::string(key), context_.events.last_revision());
+  const absl::StatusOr<SessionInfo> session = Get(key, hash, now);
+  if (!session.ok() || !absl::StartsWith(key, params.key_prefix)) return;
+  if (HasLabels(session->labels, params.labels)) out.push_back(*session);
 }
 
 }  // namespace broker

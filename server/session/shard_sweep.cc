@@ -49,11 +49,8 @@ void Shard::OnTimerLocked(TimerNode& node, Instant now, Effects& fx) {
 void Shard::OnLeaseTimerLocked(LeaseIndex index, Instant now, Effects& fx) {
   LeaseSlot& slot = leases_[index];
   if (!slot.held()) return;
-  const MonotonicTime hard = HardDeadlineLocked(index);
-  if (hard <= now.mono) {
-    const bool initializing = entries_[slot.entry].state == EntryState::kInitializing;
-    LapseLocked(index, initializing ? LeaseStatus::kExpired : LeaseStatus::kRevoked, now, fx);
-  } else if (slot.renewed + slot.ttl() <= now.mono) {
+  if (LapseIfOverLocked(index, now, fx)) return;
+  if (slot.renewed + slot.ttl() <= now.mono) {
     LapseLocked(index, LeaseStatus::kExpired, now, fx);
   } else {
     ArmLeaseLocked(index);  // Renewed since, or the slot has another user: it came up early.
@@ -116,7 +113,7 @@ int Shard::SweepSuspendedLocked(Instant now, int budget, Effects& fx) {
     const EntryIndex index = suspended_.front();
     if (index == kNil) break;
     if (entries_[index].record->suspended_at + config_->suspended_retention > now.mono) break;
-    ForgetRecordLocked(index, now, fx);
+    ForgetRecordLocked(index, "suspended_retention", now, fx);
     --budget;
   }
   return budget;

@@ -47,8 +47,11 @@ void Shard::RefuseIfNotToWait(uint64_t arrival, const AcquireObserver* observer,
     return;
   const Waiter& waiter = *it->second;
   const Entry& entry = entries_[waiter.entry];
-  if (!entry.live() && !context_.ledger.Withdraw(arrival)) {
-    return;  // A grant for this key is on its way; should it miss, the timer comes at once.
+  if (!entry.live() && waiter.if_absent == IfAbsent::kCreate &&
+      !context_.ledger.Withdraw(arrival)) {
+    // A grant for this key is on its way. Should it serve another, the next sweep ends the wait.
+    ArmWaiterLocked(*it->second, now.mono);
+    return;
   }
   RefuseWaiterLocked(waiter.entry, arrival, TimeoutErrorLocked(entry, waiter), now, fx);
 }
@@ -68,10 +71,9 @@ void Shard::RefuseWaiterLocked(EntryIndex index, uint64_t arrival, absl::Status 
 
 void Shard::RefuseAllLocked(EntryIndex index, const absl::Status& error, Instant now, Effects& fx) {
   Entry& entry = entries_[index];
+  if (entry.queue != nullptr) context_.ledger.WithdrawGroup(entry.queue->group);
   while (entry.queue != nullptr) {
-    const uint64_t arrival = entry.queue->waiters.begin()->first;
-    if (!entry.live()) context_.ledger.Withdraw(arrival);
-    std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, arrival);
+    std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, entry.queue->waiters.begin()->first);
     ObserveWaitLocked(*waiter, now);
     counts_.refusals[static_cast<int>(GetErrorInfo(error).reason)].Add(1);
     fx.Complete(std::move(waiter->observer), error);
@@ -94,10 +96,16 @@ void Shard::TidyQueueLocked(EntryIndex index, Instant now, Effects& fx) {
   if (entry.state == EntryState::kQueued) EraseLocked(index);
 }
 
-void Shard::JoinLedgerLocked(EntryIndex index, const Waiter& waiter, Effects& fx) {
+void Shard::JoinLedgerLocked(EntryIndex index, const Waiter& waiter, Effects& fx,
+                             bool behind_others) {
   const Entry& entry = entries_[index];
   const absl::string_view owner = OwnerForLocked(entry, waiter.owner);
-  context_.ledger.Enqueue({waiter.arrival, entry.queue->group, number_, index}, owner);
+  const CapacityLedger::Waiter queued = {waiter.arrival, entry.queue->group, number_, index};
+  if (behind_others) {
+    context_.ledger.EnqueueBehind(queued, owner);
+  } else {
+    context_.ledger.Enqueue(queued, owner);
+  }
   fx.RelieveOwner(owner);
 }
 
@@ -112,8 +120,8 @@ void Shard::Deliver(CapacityLedger::Grant grant, Instant now, Effects& fx) {
     const Entry& entry = entries_[it->second->entry];
     // The owner is another one if the record that was to be restored was forgotten meanwhile.
     if (context_.ledger.Reassign(grant.token, OwnerForLocked(entry, it->second->owner))) {
-      PromoteLocked(it->second->entry, grant.to.arrival, std::move(grant.token),
-                    std::move(grant.displaced), now, fx);
+      PromoteLocked(it->second->entry, grant.to.arrival,
+                    {std::move(grant.token), std::move(grant.displaced)}, now, fx);
       return;
     }
   }
@@ -131,26 +139,29 @@ void Shard::Deliver(CapacityLedger::Grant grant, Instant now, Effects& fx) {
   context_.ledger.Release(std::move(grant.token), std::move(grant.displaced));
 }
 
-void Shard::PromoteLocked(EntryIndex index, uint64_t arrival, SlotToken token,
-                          std::unique_ptr<SessionInfo> displaced, Instant now, Effects& fx) {
-  std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, arrival);
+void Shard::PromoteLocked(EntryIndex index, uint64_t arrival, FreedSlot slot, Instant now,
+                          Effects& fx) {
+  Entry& entry = entries_[index];
+  const Waiter& first = *entry.queue->waiters.at(arrival);
+  const std::string owner(OwnerForLocked(entry, first.owner));
+  // While it is among the key's waiters, who leave the ledger now. It may be there too: it queued
+  // again if another caller started a generation, and gave it up, while the slot was on its way.
+  StartGenerationLocked(index, std::move(slot.token), owner, first.holder, &first.labels, now);
+  entry.details->displaced = std::move(slot.displaced);
+  const std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, arrival);
   ObserveWaitLocked(*waiter, now);
-  const std::string owner(OwnerForLocked(entries_[index], waiter->owner));
-  StartGenerationLocked(index, std::move(token), owner, &waiter->labels, now);
   counts_.acquired_created.Add(1);
   const LeaseIndex lease = GrantLeaseLocked(index, GrantParamsOf(*waiter), now);
-  Acquired acquired = MakeAcquiredLocked(lease, waiter->full_session, now);
-  acquired.displaced = std::move(displaced);
-  fx.Complete(std::move(waiter->observer), std::move(acquired));
+  fx.Complete(std::move(waiter->observer), MakeAcquiredLocked(lease, waiter->full_session, now));
 }
 
-void Shard::ReElectLocked(EntryIndex index, SlotToken token, Instant now, Effects& fx) {
+void Shard::ReElectLocked(EntryIndex index, FreedSlot slot, Instant now, Effects& fx) {
   Entry& entry = entries_[index];
   if (entry.queue != nullptr) {
     for (const auto& [arrival, waiter] : entry.queue->waiters) {
       if (waiter->if_absent != IfAbsent::kCreate) continue;
-      if (!context_.ledger.Reassign(token, OwnerForLocked(entry, waiter->owner))) continue;
-      PromoteLocked(index, arrival, std::move(token), nullptr, now, fx);
+      if (!context_.ledger.Reassign(slot.token, OwnerForLocked(entry, waiter->owner))) continue;
+      PromoteLocked(index, arrival, std::move(slot), now, fx);
       return;
     }
     // Nobody's owner has room. They queue for a slot with the arrival numbers that they have.
@@ -159,6 +170,7 @@ void Shard::ReElectLocked(EntryIndex index, SlotToken token, Instant now, Effect
     }
   }
   TidyQueueLocked(index, now, fx);
+  context_.ledger.Release(std::move(slot.token), std::move(slot.displaced));
 }
 
 void Shard::ObserveWaitLocked(const Waiter& waiter, Instant now) {

@@ -3,11 +3,14 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "server/events/event_hub.h"
 #include "server/session/capacity_ledger.h"
+#include "server/session/event_encoder.h"
 #include "server/session/types.h"
 
 namespace broker {
@@ -35,16 +38,27 @@ struct ShardCounts {
   Count wait_nanoseconds;
 };
 
+// Where events go and how they are written.
+struct TableEventOptions {
+  const EventEncoder* encoder = nullptr;  // Null: nobody reads them.
+  EventMemory* memory = nullptr;          // Shared by all namespaces. Null: its own.
+  EventHub::Options hub;                  // But for first_revision, which is first_number.
+  // Has EventHub::Dispatch called soon. Called with no lock held; may be empty.
+  std::function<void()> wake_dispatcher;
+};
+
 // The state of a table that its shards share. Thread-safe.
 struct TableContext {
   TableContext(std::string name, uint32_t id, uint64_t first_number, bool suspend,
-               const NamespaceConfig& config)
+               const NamespaceConfig& config, TableEventOptions events_wanted = {})
       : namespace_name(std::move(name)),
         namespace_id(id),
         can_suspend(suspend),
         ledger(config.max_sessions, config.max_sessions_per_owner),
         next_number(first_number + 1),
-        revision(first_number) {}
+        event_options(std::move(events_wanted)),
+        events(WithFirstRevision(event_options.hub, first_number),
+               event_options.memory != nullptr ? *event_options.memory : own_event_memory) {}
 
   // Counts a waiter against the bound, or does not and returns false.
   bool CountWaiter(uint32_t bound) {
@@ -60,12 +74,20 @@ struct TableContext {
   // Generations and fencing tokens. Shards take them in blocks: a key never changes its shard, so
   // that the numbers of one key grow all the same.
   std::atomic<uint64_t> next_number;
-  std::atomic<uint64_t> revision;  // Of the last change.
   std::atomic<uint64_t> arrivals = 0;
   std::atomic<uint32_t> waiters = 0;             // For max_waiters.
   std::vector<const ShardCounts*> shard_counts;  // Constant once the table is built.
+  const TableEventOptions event_options;
+  EventMemory own_event_memory;
+  EventHub events;
   // Suspended records in all shards, for their bound.
   std::atomic<uint64_t> suspended = 0;
+
+ private:
+  static EventHub::Options WithFirstRevision(EventHub::Options options, uint64_t first) {
+    options.first_revision = first;
+    return options;
+  }
 };
 
 }  // namespace broker

@@ -13,13 +13,12 @@
 #include "absl/strings/string_view.h"
 #include "server/base/clock.h"
 #include "server/base/error.h"
+#include "server/base/labels.h"
 
 namespace broker {
 
-using Labels = absl::btree_map<std::string, std::string>;
-
 // What there is under a key, as others may see it.
-enum class SessionState : uint8_t { kInitializing, kActive, kSuspended };
+enum class SessionState : uint8_t { kInitializing, kActive, kSuspended, kEnded /* in events */ };
 
 enum class PinMode : uint8_t { kShared, kExclusive };
 
@@ -134,14 +133,17 @@ struct Acquired {
   std::unique_ptr<SessionInfo> session;  // With must_initialize or full_session.
   bool must_initialize = false;
   bool reset = false;
-  std::unique_ptr<SessionInfo> displaced;  // The session that was evicted for this slot.
+  // The session that was evicted for this slot. Told again to who asks again, and to the next who
+  // gets the slot if this one vanishes.
+  std::unique_ptr<SessionInfo> displaced;
 };
 
 // Told how an Acquire that had to wait came out.
 //
 // Kept alive by the table from the time it queues the call until it has told it. OnAcquired is
 // called exactly once, with no lock held, on whichever thread brought the outcome about; possibly
-// before Acquire has returned.
+// before Acquire has returned. It may call the table. Whom that brings an outcome is told after it
+// has returned, so it must not wait for one.
 class AcquireObserver {
  public:
   virtual ~AcquireObserver() = default;

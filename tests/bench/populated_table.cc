@@ -30,7 +30,8 @@ PopulatedTable::PopulatedTable(const KeySet& keys, Options options, const Clock&
               .namespace_id = 1,
               .shard_count = options_.shard_count,
               .first_number = 0,
-              .can_suspend = false},
+              .can_suspend = false,
+              .events = {}},
              ConfigFor(keys.size() + options_.spare)) {
   for (size_t i = 0; i < keys.size(); ++i) {
     const size_t owners = options_.shape.owners;

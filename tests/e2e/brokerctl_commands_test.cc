@@ -95,6 +95,34 @@ TEST_F(BrokerctlTest, ALeaseThatIsNotHeldIsFive) {
   EXPECT_THAT(activate.errors, StartsWith("brokerctl: LEASE_LOST: "));
 }
 
+TEST_F(BrokerctlTest, OnePinLeftIsOnePin) {
+  const std::string lease = Acquire({"a"});
+  Out({"activate", lease, "x"});
+  Acquire({"a"});
+
+  EXPECT_EQ(Out({"release", lease}), "released; 1 pin left\n");
+}
+
+TEST_F(BrokerctlTest, ALostLeaseIsToldOnceToBeAcquiredAgain) {
+  const std::string lease = Acquire({"a"});
+  Out({"release", lease});
+
+  const std::string errors = Ctl({"activate", lease, "x"}).errors;
+
+  EXPECT_THAT(errors, HasSubstr("acquire again"));
+  EXPECT_EQ(errors.find("acquire again"), errors.rfind("acquire again")) << errors;
+}
+
+TEST_F(BrokerctlTest, ATtlThatIsShorterThanAskedForIsExplained) {
+  const std::string acquired = Out({"acquire", "a", "--ttl", "5m"});
+  EXPECT_EQ(Field(acquired, "ttl"), "2m (no more than init_timeout until it is activated)");
+  Out({"activate", Field(acquired, "lease"), "x"});
+
+  EXPECT_EQ(Field(Out({"acquire", "a", "--ttl", "5m"}), "ttl"), "5m");
+  EXPECT_EQ(Field(Out({"acquire", "a", "--ttl", "1h"}), "ttl"),
+            "10m (less than asked for, by max_lease_ttl or max_hold)");
+}
+
 TEST_F(BrokerctlTest, AFailedInitIsToldToTheNext) {
   const std::string lease = Acquire({"a"});
 
@@ -242,6 +270,11 @@ TEST_F(BrokerctlTest, KeysMayBeNamedAsCommandsAndFlagsAre) {
   EXPECT_EQ(Field(Out({"get", "list"}), "key"), "list");
   Out({"acquire", "--", "--help"});
   EXPECT_EQ(Field(Out({"get", "--", "--help"}), "key"), "--help");
+}
+
+// brokerctl sets a variable for gRPC, which is nothing for the command.
+TEST_F(BrokerctlTest, RunLeavesTheEnvironmentAsItWas) {
+  EXPECT_EQ(Ctl({"run", "-k", "a", "--", "sh", "-c", "env | grep GRPC_POLL"}).out, "");
 }
 
 TEST_F(BrokerctlTest, RunHoldsAndReleases) {

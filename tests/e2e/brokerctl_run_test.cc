@@ -3,12 +3,14 @@
 
 #include <signal.h>
 
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/e2e/brokerctl_process.h"
+#include "tests/e2e/brokerctl_stoppable.h"
+#include "tests/e2e/brokerctl_terminal.h"
 #include "tests/support/await.h"
 #include "tests/support/fake_broker_service.h"
 
@@ -16,14 +18,7 @@ namespace broker {
 namespace {
 
 using ::testing::HasSubstr;
-
-// Whether the process is there and not a zombie, which an orphan may stay for ever if nobody reaps
-// it.
-bool IsRunning(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  std::string id, name, state;
-  return stat >> id >> name >> state && state != "Z";
-}
+using ::testing::Not;
 
 class BrokerctlRunTest : public testing::Test {
  protected:
@@ -203,6 +198,165 @@ TEST_F(BrokerctlRunTest, ABrokerThatIsGoneStopsTheCommandWithinTheTtl) {
   EXPECT_EQ(run->AwaitExit(), 125);
   EXPECT_LE(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
   EXPECT_THAT(run->Errors(), HasSubstr("unreachable"));
+}
+
+// In all that nobody renews meanwhile, nobody uses the session either.
+TEST_F(BrokerctlRunTest, AStopStopsTheCommandAndAllItStartedUntilBothGoOn) {
+  StoppableRun run(fake_.endpoint(), "30s", "sleep 100 & echo $!; wait");
+  ASSERT_TRUE(run.started());
+
+  run.Signal(SIGTSTP);
+  ASSERT_TRUE(run.AwaitStop());
+  run.Signal(SIGCONT);
+
+  EXPECT_TRUE(run.AwaitContinue());
+  run.Signal(SIGTERM);
+  EXPECT_EQ(run.brokerctl().AwaitExit(), 128 + SIGTERM);
+  EXPECT_EQ(fake_.calls("Release"), 1);
+  EXPECT_EQ(run.brokerctl().Errors(), "");
+}
+
+TEST_F(BrokerctlRunTest, ACommandWhoseLeaseLapsedWhileStoppedIsKilledAndDoesNotRunOn) {
+  StoppableRun run(fake_.endpoint(), "1s", "echo $$; while :; do echo ran; done");
+  ASSERT_TRUE(run.started());
+  ASSERT_TRUE(Await([&] { return fake_.calls("Renew") >= 1; }));
+  run.Signal(SIGTSTP);
+  ASSERT_TRUE(run.AwaitStop());
+  while (run.brokerctl().ReadLine(std::chrono::seconds(1)).has_value()) {
+  }
+  AwaitLapse(std::chrono::milliseconds(1));  // That was a second and more.
+
+  run.Signal(SIGCONT);
+
+  EXPECT_EQ(run.brokerctl().AwaitExit(), 125);
+  EXPECT_EQ(run.brokerctl().ReadLine(), std::nullopt);
+  EXPECT_THAT(run.brokerctl().Errors(), HasSubstr("it lapsed while brokerctl was stopped"));
+  EXPECT_THAT(run.brokerctl().Errors(), Not(HasSubstr("unreachable")));
+}
+
+// SIGSTOP cannot be caught, so the command runs on; but not once brokerctl can do something.
+TEST_F(BrokerctlRunTest, AStopThatCannotBeCaughtIsNoticedWhenItIsOver) {
+  StoppableRun run(fake_.endpoint(), "1s", "echo $$; exec sleep 100");
+  ASSERT_TRUE(run.started());
+  run.Signal(SIGSTOP);
+  AwaitLapse(std::chrono::seconds(1));
+
+  run.Signal(SIGCONT);
+
+  EXPECT_EQ(run.brokerctl().AwaitExit(), 125);
+  EXPECT_FALSE(IsRunning(run.command()));
+  EXPECT_THAT(run.brokerctl().Errors(), HasSubstr("it lapsed while brokerctl was stopped"));
+}
+
+// gRPC starts its waits anew after a stop, unless told otherwise; the lease would not last so long.
+TEST_F(BrokerctlRunTest, AfterAShortStopTheLeaseIsRenewedAtOnce) {
+  Activate();
+  StoppableRun run(fake_.endpoint(), "3s", "echo $$; exec sleep 100");
+  ASSERT_TRUE(run.started());
+  run.Signal(SIGTSTP);
+  ASSERT_TRUE(run.AwaitStop());
+  const int renewals = fake_.calls("Renew");
+  AwaitLapse(std::chrono::milliseconds(1500));
+
+  run.Signal(SIGCONT);
+
+  EXPECT_TRUE(
+      Await([&] { return fake_.calls("Renew") > renewals; }, std::chrono::milliseconds(500)));
+  run.Signal(SIGTERM);
+  EXPECT_EQ(run.brokerctl().AwaitExit(), 128 + SIGTERM);
+}
+
+// The shell continues the command together with brokerctl, which has to be quick then.
+TEST_F(BrokerctlRunTest, ALeaseThatLapsedBetweenCtrlZAndFgEndsTheCommandAtOnce) {
+  Terminal terminal(
+      AsJob(fake_.endpoint(), "1s", "echo ready; while :; do echo ran; sleep 0.01; done"));
+  ASSERT_THAT(terminal.ReadUntil("ready"), HasSubstr("ready"));
+  ASSERT_TRUE(Await([&] { return fake_.calls("Renew") >= 1; }));
+  terminal.Type("\x1a");
+  ASSERT_THAT(terminal.ReadUntil("back"), HasSubstr("back"));
+  AwaitLapse(std::chrono::seconds(1));
+
+  terminal.Type("\n");
+
+  const std::string shown = terminal.ReadUntil("code 125");
+  EXPECT_THAT(shown, HasSubstr("code 125"));
+  EXPECT_THAT(shown, HasSubstr("it lapsed while brokerctl was stopped"));
+  int ran = 0;
+  for (size_t at = 0; (at = shown.find("ran", at)) != std::string::npos; ++at) ++ran;
+  EXPECT_LE(ran, 10) << "a tenth of a second at the most";
+}
+
+TEST_F(BrokerctlRunTest, CtrlZAndFgInTimeChangeNothing) {
+  Terminal terminal(
+      AsJob(fake_.endpoint(), "30s", "echo $$ ready; read line; echo got $line; exit 7"));
+  const pid_t command = std::atoi(terminal.ReadUntil("ready").c_str());
+  terminal.Type("\x1a");
+  ASSERT_THAT(terminal.ReadUntil("back"), HasSubstr("back"));
+  ASSERT_TRUE(Await([&] { return State(command) == "T"; }));  // Until then it may read the next.
+  terminal.Type("\n");
+  ASSERT_THAT(terminal.ReadUntil("brokerctl"), HasSubstr("brokerctl"));  // fg names the job.
+
+  terminal.Type("input\n");
+
+  EXPECT_THAT(terminal.ReadUntil("got input"), HasSubstr("got input"));
+  EXPECT_THAT(terminal.ReadUntil("code 7"), HasSubstr("code 7"));
+  EXPECT_EQ(fake_.held_leases(), 0);
+}
+
+// Stopped by name and not by Ctrl-Z; the shell inside shares the group with brokerctl.
+TEST_F(BrokerctlRunTest, AStopAtATerminalStopsTheWholeJob) {
+  Terminal terminal(
+      AsJob(fake_.endpoint(), "30s", "sleep 100 & echo ready $PPID $! end; wait; exit 7"));
+  const std::string ready = terminal.ReadUntil(" end");
+  int brokerctl = 0, grandchild = 0;
+  ASSERT_EQ(std::sscanf(ready.substr(ready.find("ready")).c_str(), "ready %d %d", &brokerctl,
+                        &grandchild),
+            2);
+
+  kill(brokerctl, SIGTSTP);
+
+  ASSERT_THAT(terminal.ReadUntil("back"), HasSubstr("back"));
+  EXPECT_TRUE(Await([&] { return State(grandchild) == "T"; }));
+  terminal.Type("\n");
+  EXPECT_TRUE(Await([&] { return State(grandchild) != "T"; }));
+  kill(grandchild, SIGTERM);
+  EXPECT_THAT(terminal.ReadUntil("code 7"), HasSubstr("code 7"));
+}
+
+TEST_F(BrokerctlRunTest, ABrokerThatDoesNotAnswerAtTheEndHoldsNobodyUp) {
+  Activate();
+  fake_.Stall("Release");
+  const auto start = std::chrono::steady_clock::now();
+
+  const CtlResult result = Run({}, "exit 7");
+
+  EXPECT_LE(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  EXPECT_EQ(result.code, 7);
+  EXPECT_THAT(result.errors, HasSubstr("the pin was not released; its ttl frees it"));
+  EXPECT_THAT(result.errors, Not(HasSubstr("--timeout")));
+}
+
+TEST_F(BrokerctlRunTest, NorDoesOneThatDoesNotAnswerTheActivation) {
+  fake_.Stall("Activate");
+  fake_.Stall("Release");
+  const auto start = std::chrono::steady_clock::now();
+
+  const CtlResult result = Run({}, "exit 7");
+
+  EXPECT_LE(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  EXPECT_EQ(result.code, 7);
+  EXPECT_THAT(result.errors, HasSubstr("was not activated"));
+}
+
+TEST_F(BrokerctlRunTest, SignalsAreHandedOnWhileTheActivationTakesItsTime) {
+  fake_.Stall("Activate");
+  std::unique_ptr<ChildProcess> run = StartRun({}, "echo ready; exec sleep 100");
+  ASSERT_EQ(run->ReadLine(), "ready");
+  ASSERT_TRUE(Await([&] { return fake_.calls("Activate") == 1; }));
+
+  run->Signal(SIGTERM);
+
+  EXPECT_EQ(run->AwaitExit(std::chrono::seconds(5)), 128 + SIGTERM);
 }
 
 TEST_F(BrokerctlRunTest, APinThatIsNotToBeHadRunsNothing) {

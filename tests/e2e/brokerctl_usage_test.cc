@@ -57,6 +57,12 @@ TEST(BrokerctlUsageTest, WrongWordsAreTwoAndOneLine) {
       {"run", "--key", "a"},
       {"health", "-o", "xml"},
       {"health", "--timeout", "soon"},
+      {"health", "--timeout", "0s"},
+      {"health", "--endpoint", ""},
+      {"health", "--endpoint", " "},
+      {"namespace", "frobnicate"},
+      {"namespace", "set", "a", "--unset", "bogus"},
+      {"namespace", "set", "a", "--max-sessions", "3", "--unset", "max-sessions"},
   };
   for (const std::vector<std::string>& args : cases) {
     const CtlResult result = RunCtl(kNobody, args);
@@ -66,6 +72,58 @@ TEST(BrokerctlUsageTest, WrongWordsAreTwoAndOneLine) {
     EXPECT_THAT(result.errors, StartsWith("brokerctl: usage: ")) << words;
     EXPECT_EQ(std::count(result.errors.begin(), result.errors.end(), '\n'), 1) << result.errors;
   }
+}
+
+TEST(BrokerctlUsageTest, WrongWordsAreNamedWithWhatWouldBeRight) {
+  const std::pair<std::vector<std::string>, const char*> cases[] = {
+      {{"frobnicate"}, "there is no command \"frobnicate\""},
+      {{"namespace", "frobnicate"}, "there is no command \"namespace frobnicate\""},
+      {{"--frobnicate"}, "--frobnicate"},
+      {{"namespace"}, "A subcommand is required"},
+      {{"health", "--endpoint", ""}, "--endpoint: must be ADDRESS:PORT"},
+      {{"health", "--timeout", "0s"}, "--timeout: must be more than 0"},
+      {{"list", "--limit", "-1"}, "--limit: \"-1\" is no whole number from 0 to 4294967295"},
+      {{"list", "--limit", "4294967296"}, "from 0 to 4294967295"},
+      {{"end", "a", "--if-generation", "x"}, "from 0 to 18446744073709551615"},
+      {{"namespace", "set", "a", "--max-waiters", "many"}, "--max-waiters: \"many\" is no whole"},
+      {{"namespace", "set", "a", "--unset", "bogus"},
+       "--unset: \"bogus\" is no setting; there are "},
+      {{"namespace", "set", "a", "--unset", "bogus"}, "max-sessions, max-sessions-per-owner, "},
+      {{"namespace", "set", "a", "--max-sessions", "3", "--unset", "max-sessions"},
+       "--unset: max-sessions is set by the same command"},
+      {{"namespace", "set", "a", "--unset", "--idle_policy", "--idle-policy", "end"},
+       "--unset: idle-policy is set by the same command"},
+  };
+  for (const auto& [args, expected] : cases) {
+    const CtlResult result = RunCtl(kNobody, args);
+    EXPECT_EQ(result.code, 2) << testing::PrintToString(args);
+    EXPECT_THAT(result.errors, HasSubstr(expected));
+  }
+}
+
+// gRPC and Protobuf have a way of their own to say so, which is none for users.
+TEST(BrokerctlUsageTest, LibrariesKeepTheirLogToThemselves) {
+  FakeBrokerService fake;
+  for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{
+           {"acquire", "a\xff"}, {"health", "--endpoint", "ipv4:x"}}) {
+    const std::string errors = RunCtl(fake.endpoint(), args).errors;
+    EXPECT_THAT(errors, StartsWith("brokerctl: "));
+    EXPECT_EQ(std::count(errors.begin(), errors.end(), '\n'), 1) << errors;
+  }
+}
+
+TEST(BrokerctlUsageTest, HealthSaysAllThatItExitsWith) {
+  const std::string help = RunCtl(kNobody, {"health", "--help"}).out;
+  EXPECT_THAT(help, HasSubstr("4 if there is no such service"));
+  EXPECT_THAT(RunCtl(kNobody, {"--help"}).out,
+              HasSubstr("4  no such session, namespace or service"));
+}
+
+TEST(BrokerctlUsageTest, ALeaseThatIsNoneIsShownAsItIs) {
+  FakeBrokerService fake;
+
+  EXPECT_THAT(RunCtl(fake.endpoint(), {"renew", ""}).out, HasSubstr("\n\"\"  "));
+  EXPECT_THAT(RunCtl(fake.endpoint(), {"renew", "abc"}).out, HasSubstr("\nabc  "));
 }
 
 TEST(BrokerctlUsageTest, NobodyThereIsThreeAndSaysWhere) {

@@ -80,6 +80,41 @@ TEST_F(AcquireTest, UnavailableIsRetriedWithTheSameRequestId) {
   EXPECT_EQ(fake_.held_leases(), 1);
 }
 
+// A server that shuts down answers so to calls that reach it late.
+TEST_F(AcquireTest, ACallThatTheServerCancelledIsRetried) {
+  fake_.FailNext("Acquire", grpc::Status::CANCELLED, 2);
+
+  absl::StatusOr<PinnedSession> pin = client_.Acquire({.key = "a"});
+
+  ASSERT_TRUE(pin.ok()) << pin.status();
+  EXPECT_EQ(fake_.calls("Acquire"), 3);
+  EXPECT_EQ(fake_.held_leases(), 1);
+}
+
+TEST_F(AcquireTest, ACallThatTheServerCancelledIsUnavailableWhenItIsNotRetried) {
+  fake_.FailNext("Acquire", grpc::Status::CANCELLED);
+  v1::AcquireRequest request;
+  request.set_key("a");
+
+  const absl::Status status =
+      client_.stub().Acquire(request, SteadyClock::now() + seconds(5)).status();
+
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_EQ(fake_.calls("Acquire"), 1);
+}
+
+TEST_F(AcquireTest, ACancellationThatTheBrokerGivesAReasonForIsNotRetried) {
+  fake_.FailNext("Acquire", MakeBrokerError({.code = grpc::StatusCode::CANCELLED,
+                                             .message = "the caller left",
+                                             .reason = "CANCELLED"}));
+
+  absl::StatusOr<PinnedSession> pin = client_.Acquire({.key = "a"});
+
+  EXPECT_TRUE(absl::IsCancelled(pin.status())) << pin.status();
+  EXPECT_EQ(GetErrorDetails(pin.status()).reason, "CANCELLED");
+  EXPECT_EQ(fake_.calls("Acquire"), 1);
+}
+
 TEST_F(AcquireTest, EveryCallHasARequestIdOfItsOwn) {
   ASSERT_TRUE(client_.Acquire({.key = "a"}).ok());
   ASSERT_TRUE(client_.Acquire({.key = "a"}).ok());
@@ -130,6 +165,71 @@ TEST_F(AcquireTest, ALeaseThatWasLostOnTheWayIsAnError) {
 
   unstaller.join();
   EXPECT_EQ(GetErrorDetails(pin.status()).reason, "LEASE_LOST") << pin.status();
+  EXPECT_EQ(fake_.calls("Release"), 0);  // There was nothing left to give back.
+}
+
+TEST_F(AcquireTest, ALeaseThatCouldNotBeConfirmedIsGivenBack) {
+  fake_.LoseAnswers("Acquire");
+  fake_.FailNext(
+      "Renew", MakeBrokerError(
+                   {.code = grpc::StatusCode::INTERNAL, .message = "a bug", .reason = "INTERNAL"}));
+
+  absl::StatusOr<PinnedSession> pin = client_.Acquire({.key = "a"});
+
+  EXPECT_TRUE(absl::IsInternal(pin.status())) << pin.status();
+  EXPECT_EQ(fake_.calls("Release"), 1);
+  EXPECT_EQ(fake_.held_leases(), 0);
+}
+
+TEST_F(AcquireTest, ALeaseThatCouldNotBeConfirmedInTimeIsGivenBack) {
+  fake_.LoseAnswers("Acquire");
+  fake_.Stall("Renew");
+
+  absl::StatusOr<PinnedSession> pin = client_.Acquire({.key = "a", .timeout = milliseconds(700)});
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(pin.status())) << pin.status();
+  EXPECT_EQ(fake_.held_leases(), 0);
+}
+
+TEST_F(AcquireTest, GivingBackTakesNoLongerThanADestructor) {
+  Client client(fake_.endpoint(), {.destructor_timeout = milliseconds(300)});
+  fake_.LoseAnswers("Acquire");
+  fake_.Stall("Renew");
+  fake_.Stall("Release");
+  const TimePoint start = SteadyClock::now();
+
+  absl::StatusOr<PinnedSession> pin = client.Acquire({.key = "a", .timeout = milliseconds(700)});
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(pin.status())) << pin.status();
+  EXPECT_LE(SteadyClock::now() - start, seconds(4));
+}
+
+TEST_F(AcquireTest, TimesWithoutEndAreAllowed) {
+  Client client(fake_.endpoint(),
+                {.call_timeout = Duration::max(), .destructor_timeout = Duration::max()});
+  absl::StatusOr<PinnedSession> waiting =
+      client.Acquire({.key = "a", .wait_timeout = Duration::max()});
+  absl::StatusOr<PinnedSession> timed = client.Acquire({.key = "a", .timeout = Duration::max()});
+  ASSERT_TRUE(waiting.ok()) << waiting.status();
+  ASSERT_TRUE(timed.ok()) << timed.status();
+
+  EXPECT_EQ(waiting->Activate("here"), absl::OkStatus());
+  EXPECT_EQ(waiting->Release(), absl::OkStatus());
+  timed = absl::CancelledError("not needed any more");  // Destroys the pin.
+
+  EXPECT_EQ(fake_.held_leases(), 0);
+}
+
+// It is for the broker to say that it is wrong, which takes time.
+TEST_F(AcquireTest, AWaitBelowZeroIsRefusedByTheBroker) {
+  fake_.FailNext("Acquire", MakeBrokerError({.code = grpc::StatusCode::INVALID_ARGUMENT,
+                                             .message = "wait_timeout must not be negative",
+                                             .reason = "INVALID_ARGUMENT",
+                                             .field = "wait_timeout"}));
+
+  absl::StatusOr<PinnedSession> pin = client_.Acquire({.key = "a", .wait_timeout = -seconds(60)});
+
+  EXPECT_EQ(GetErrorDetails(pin.status()).field, "wait_timeout") << pin.status();
 }
 
 TEST_F(AcquireTest, OtherErrorsAreNotRetriedAndComeWithTheirDetails) {

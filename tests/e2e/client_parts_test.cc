@@ -1,9 +1,11 @@
 // The parts of the C++ client that need no broker.
 
 #include <atomic>
+#include <memory>
 #include <random>
 #include <regex>
 #include <set>
+#include <thread>
 
 #include "client/cpp/error_details.h"
 #include "client/cpp/held_lease.h"
@@ -11,6 +13,7 @@
 #include "client/cpp/retry.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/await.h"
 #include "tests/support/fake_broker_service.h"
 
 namespace sessionbroker {
@@ -167,6 +170,92 @@ TEST(HeldLeaseTest, ForgettingTheCallbackWaitsForOneThatRuns) {
   EXPECT_TRUE(done);
   loser.join();
   releaser.join();
+}
+
+// What the callback captured is the holder's, who may free what it refers to once it is forgotten.
+TEST(HeldLeaseTest, ForgettingTheCallbackWaitsUntilOneThatRanIsDestroyed) {
+  HeldLease lease("a", hours(1), SteadyClock::now());
+  std::atomic<bool> started = false;
+  std::atomic<bool> go = false;
+  std::atomic<bool> done = false;
+  std::shared_ptr<void> captured(nullptr, [&](void*) {
+    started = true;
+    while (!go) std::this_thread::yield();
+    done = true;
+  });
+  lease.SetOnLost([captured = std::move(captured)](const Loss&) {});
+  std::thread loser([&] { lease.Lose({v1::LEASE_STATUS_EXPIRED, absl::OkStatus()}); });
+  while (!started) std::this_thread::yield();
+  std::thread releaser([&] { go = true; });
+
+  lease.ForgetCallback();
+
+  EXPECT_TRUE(done);
+  loser.join();
+  releaser.join();
+}
+
+// Notes whether a lease can be used while its callback is destroyed. Asks on a thread of its own,
+// so that a lock that is held fails the test and does not hang it.
+struct LockProbe {
+  ~LockProbe() {
+    if (user.joinable()) user.join();
+  }
+
+  // To be captured by the callback.
+  std::shared_ptr<void> Token() {
+    return std::shared_ptr<void>(nullptr, [this](void*) {
+      user = std::thread([this] { used = lease.id() == "a" && lease.ttl() > Duration::zero(); });
+      free_at_the_end = broker::Await([this] { return used.load(); }, seconds(2));
+    });
+  }
+
+  HeldLease& lease;
+  std::thread user = {};
+  std::atomic<bool> used = false;
+  bool free_at_the_end = false;
+};
+
+TEST(HeldLeaseTest, ACallbackThatWasToldIsDestroyedWithoutTheLock) {
+  HeldLease lease("a", hours(1), SteadyClock::now());
+  LockProbe probe = {lease};
+  lease.SetOnLost([token = probe.Token()](const Loss&) {});
+
+  lease.Lose({v1::LEASE_STATUS_EXPIRED, absl::OkStatus()});
+
+  EXPECT_TRUE(probe.free_at_the_end);
+}
+
+TEST(HeldLeaseTest, ACallbackThatIsReplacedIsDestroyedWithoutTheLock) {
+  HeldLease lease("a", hours(1), SteadyClock::now());
+  LockProbe probe = {lease};
+  lease.SetOnLost([token = probe.Token()](const Loss&) {});
+
+  lease.SetOnLost(nullptr);
+
+  EXPECT_TRUE(probe.free_at_the_end);
+}
+
+TEST(HeldLeaseTest, ACallbackThatIsToldAtOnceIsDestroyedWithoutTheLock) {
+  HeldLease lease("a", hours(1), SteadyClock::now());
+  lease.Lose({v1::LEASE_STATUS_EXPIRED, absl::OkStatus()});
+  LockProbe probe = {lease};
+
+  lease.SetOnLost([token = probe.Token()](const Loss&) {});
+
+  EXPECT_TRUE(probe.free_at_the_end);
+}
+
+TEST(DeadlineTest, ATimeoutBeyondTheEndOfTheClockEndsThere) {
+  const TimePoint before = SteadyClock::now();
+  const TimePoint deadline = DeadlineIn(hours(1));
+  const TimePoint past = DeadlineIn(Duration::min());
+  const TimePoint after = SteadyClock::now();
+
+  EXPECT_GE(deadline, before + hours(1));
+  EXPECT_LE(deadline, after + hours(1));
+  EXPECT_LE(past, after);
+  EXPECT_EQ(DeadlineIn(Duration::max()), TimePoint::max());
 }
 
 }  // namespace

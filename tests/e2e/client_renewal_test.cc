@@ -4,6 +4,8 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <utility>
 
 #include "client/cpp/channel.h"
 #include "client/cpp/client.h"
@@ -194,6 +196,64 @@ TEST_F(RenewalTest, TheCallbackMayDestroyItsPin) {
 
   ASSERT_TRUE(Await([&] { return destroyed.load(); }));
 
+  EXPECT_EQ(fake_.calls("Release"), 0);
+}
+
+// Owned by the callback that captured it, which is how a pin that nobody waits for is kept.
+struct OwnedPin {
+  ~OwnedPin() {
+    pin.reset();
+    destroyed = true;
+  }
+  std::optional<PinnedSession> pin;
+  std::atomic<bool>& destroyed;
+};
+
+TEST_F(RenewalTest, TheCallbackMayHoldTheLastReferenceToItsPin) {
+  std::atomic<bool> destroyed = false;
+  std::shared_ptr<OwnedPin> owned(new OwnedPin{MustAcquire("a", seconds(1)), destroyed});
+  PinnedSession witness = MustAcquire("b", seconds(1));
+  PinnedSession& pin = *owned->pin;
+  const std::string lease_id = pin.lease_id();
+  pin.OnLost([owned = std::move(owned)](const Loss&) {});
+
+  fake_.EndLease(lease_id, v1::LEASE_STATUS_EXPIRED);
+
+  ASSERT_TRUE(Await([&] { return destroyed.load(); }));
+  const int before = fake_.calls("Renew");
+  EXPECT_TRUE(Await([&] { return fake_.calls("Renew") > before; }));  // The thread goes on.
+  EXPECT_FALSE(witness.lost());
+}
+
+TEST_F(RenewalTest, ACallbackThatIsReplacedMayHoldTheLastReferenceToItsPin) {
+  std::atomic<bool> destroyed = false;
+  std::shared_ptr<OwnedPin> owned(new OwnedPin{MustAcquire("a", seconds(30)), destroyed});
+  PinnedSession& pin = *owned->pin;
+  pin.OnLost([owned = std::move(owned)](const Loss&) {});
+
+  pin.OnLost(nullptr);
+
+  EXPECT_TRUE(destroyed);
+  EXPECT_EQ(fake_.held_leases(), 0);
+}
+
+TEST_F(RenewalTest, ACallbackThatIsToldAtOnceMayDestroyItsPin) {
+  auto pin = std::make_unique<PinnedSession>(MustAcquire("a", seconds(1)));
+  PinnedSession witness = MustAcquire("b", seconds(1));
+  fake_.EndLease(pin->lease_id(), v1::LEASE_STATUS_EXPIRED);
+  ASSERT_TRUE(Await([&] { return pin->loss().has_value(); }));
+  // By then the renewal thread has let go of the lease, so that the pin is the last to know it.
+  const int before = fake_.calls("Renew");
+  ASSERT_TRUE(Await([&] { return fake_.calls("Renew") >= before + 2; }));
+  bool told = false;
+
+  pin->OnLost([&](const Loss&) {
+    pin.reset();
+    told = true;
+  });
+
+  EXPECT_TRUE(told);
+  EXPECT_EQ(pin, nullptr);
   EXPECT_EQ(fake_.calls("Release"), 0);
 }
 

@@ -58,6 +58,7 @@ Expected Model::Apply(const Op& op, Chooser& chooser) {
       GrantFree(0, step);
       // A session that is over age no more may be had again.
       for (const auto& [key, session] : live) ServePins(key, step);
+      Settle(step);
       Sweep(step);
       break;
     case OpKind::kSweep:
@@ -91,9 +92,9 @@ void Model::Acquire(Step& step) {
     const std::optional<Time> idle_due = IdleDue(session);
     if (over_age || (idle_due.has_value() && *idle_due <= step.now)) {
       EndGeneration(ask.key, over_age ? EndCause::kMaxLifetime : EndCause::kExpired, step);
-      const bool queue_was_full = QueueIsFull();
+      step.queue_was_full |= QueueIsFull();
       GrantFree(0, step);
-      return AcquireAbsent(step, queue_was_full);
+      return AcquireAbsent(step);
     }
   }
   if (!WaitersOf(ask.key).empty() || !MayPin(session, ask.mode, step.now)) {
@@ -110,6 +111,9 @@ bool Model::Retry(Step& step) {
   };
   for (auto& [id, lease] : leases) {
     if (!same(lease.ask)) continue;
+    step.queue_was_full = QueueIsFull();
+    if (LapseIfOver(id, step)) return false;
+    step.queue_was_full = false;
     if (!lease.ask.SameRequest(ask)) {
       Refuse(Reason::kInvalidArgument, step);
       return true;
@@ -132,14 +136,14 @@ bool Model::Retry(Step& step) {
     waiter.ask.full = ask.full;
     waiter.no_wait = wait == Duration::zero();
     waiter.deadline = step.now + wait;
-    CountOrHurry(waiter, QueueIsFull(), step);
+    CountOrHurry(waiter, step);
     step.out.queued = true;
     return true;
   }
   return false;
 }
 
-void Model::AcquireAbsent(Step& step, bool queue_was_full) {
+void Model::AcquireAbsent(Step& step) {
   const Ask& ask = step.op.ask;
   if (ask.if_absent == IfAbsent::kFail) return Refuse(Reason::kSessionNotFound, step);
   const int owner = OwnerFor(ask.key, ask.owner);
@@ -152,16 +156,14 @@ void Model::AcquireAbsent(Step& step, bool queue_was_full) {
   if (owner != 0 && config.max_sessions_per_owner == 0u) {
     return Refuse(Reason::kOwnerCapacityExhausted, step);
   }
-  // Whom the slot of an expired session goes to may still be in the queue when this one comes.
-  ModelWaiter& waiter = Enqueue(step);
-  CountOrHurry(waiter, QueueIsFull() || (queue_was_full && step.choose.Pick(2) == 0), step);
+  CountOrHurry(Enqueue(step), step);
 }
 
 void Model::WaitAt(Reason if_no_wait, Step& step) {
   if (step.op.ask.wait.value_or(config.default_wait_timeout) == Duration::zero()) {
     return Refuse(if_no_wait, step);
   }
-  if (QueueIsFull()) return Refuse(Reason::kQueueFull, step);
+  if (QueueLooksFull(step)) return Refuse(Reason::kQueueFull, step);
   Enqueue(step).counted = true;
 }
 
@@ -187,10 +189,14 @@ bool Model::QueueIsFull() const {
          }) >= static_cast<int>(config.max_waiters);
 }
 
+bool Model::QueueLooksFull(Step& step) const {
+  return QueueIsFull() || (step.queue_was_full && step.choose.Pick(2) == 0);
+}
+
 // Where the queue is full, only what the call sets in motion itself can still serve it.
-void Model::CountOrHurry(ModelWaiter& waiter, bool queue_full, Step& step) {
+void Model::CountOrHurry(ModelWaiter& waiter, Step& step) {
   if (waiter.no_wait || waiter.counted) return;
-  waiter.counted = !queue_full;
+  waiter.counted = !QueueLooksFull(step);
   if (waiter.counted) return;
   waiter.no_wait = waiter.queue_full = true;
   waiter.deadline = step.now;

@@ -100,11 +100,19 @@ struct ModelLabels {
   int more = 0;
 };
 
+// Which use of a session was its last one, and when.
+struct ModelUse {
+  int number = 0;
+  Time time;
+};
+
 struct ModelLease {
   int key = 0;
   Ask ask;
   Duration ttl{};
-  Time granted, renewed, prior_active;
+  Time granted, renewed;
+  int use = 0;                  // Of its session, that the grant was.
+  ModelUse prior;               // The session's last use before.
   bool config_changed = false;  // Since it was granted.
   int answers = 1;              // Calls that were given it and not undone.
 };
@@ -116,7 +124,9 @@ struct ModelSession {
   ModelLabels labels;
   int endpoint = 0;
   Time created, last_active;
+  int last_use = 0;  // Every use has a number of its own.
   int initializer = 0;
+  int displaced = 0;      // The generation that was evicted for it, until it is active.
   std::vector<int> pins;  // Leases.
 };
 
@@ -173,7 +183,7 @@ class Model {
   std::map<int, ModelLease> leases;    // Held, by number.
   std::map<int, ModelWaiter> waiters;  // By arrival.
   TableStats counts;                   // What has happened; what there is, is counted on demand.
-  int generations = 0, grants = 0, arrivals = 0;
+  int generations = 0, grants = 0, arrivals = 0, uses = 0;
 
  private:
   struct Step {
@@ -181,6 +191,9 @@ class Model {
     Time now;
     Chooser& choose;
     Expected& out;
+    // A slot was freed and granted by the call itself. Whom it goes to may still be in the queue
+    // when the call comes to that.
+    bool queue_was_full = false;
   };
   struct Due {
     int kind = 0;
@@ -192,12 +205,13 @@ class Model {
 
   void Acquire(Step& step);
   bool Retry(Step& step);
-  void AcquireAbsent(Step& step, bool queue_was_full = false);
+  void AcquireAbsent(Step& step);
   void WaitAt(Reason if_no_wait, Step& step);
   void Refuse(Reason reason, Step& step);
   ModelWaiter& Enqueue(Step& step);
-  void CountOrHurry(ModelWaiter& waiter, bool queue_full, Step& step);
+  void CountOrHurry(ModelWaiter& waiter, Step& step);
   bool QueueIsFull() const;
+  bool QueueLooksFull(Step& step) const;
   void RefuseIfNotToWait(Step& step);
   void Activate(Step& step);
   void FailInit(Step& step);
@@ -210,7 +224,11 @@ class Model {
   Told Describe(int lease, bool full, Time now) const;
   std::optional<Time> HardDeadline(const ModelLease& lease) const;
   void EndLease(int lease, LeaseStatus status, Step& step);
+  // Whether it is past its hard deadline, and so revoked now.
+  bool LapseIfOver(int lease, Step& step);
   void Lapse(int lease, Step& step);
+  // At `when`; not if that is before the last use.
+  void Use(ModelSession& session, Time when);
   void AfterUnpin(int key, Step& step);
 
   bool MayPin(const ModelSession& session, PinMode mode, Time now) const;
@@ -231,11 +249,12 @@ class Model {
   std::vector<int> PressedOwners() const;
   void Start(int key, int owner, int labels, Step& step);
   void Promote(int arrival, int displaced, Step& step);
-  void EndGeneration(int key, EndCause cause, Step& step);
-  void ReElect(int key, Step& step);
+  // Returns the generation that was displaced for it, if nobody has seen to that one for sure.
+  int EndGeneration(int key, EndCause cause, Step& step);
+  void ReElect(int key, int displaced, Step& step);
   void GrantFree(int displaced, Step& step);
   // Everything that limits and waiters ask for, until nothing more can be done.
-  void Settle(Step& step, bool owners_may_wait = false);
+  void Settle(Step& step);
   bool EvictOldest(int owner, Step& step);
 
   void Sweep(Step& step);

@@ -16,8 +16,9 @@ Told Model::Grant(int key, const Ask& ask, Step& step) {
   lease.ttl = std::clamp(ask.ttl.value_or(config.default_lease_ttl), kMinLeaseTtl,
                          std::max(config.max_lease_ttl, kMinLeaseTtl));
   lease.granted = lease.renewed = step.now;
-  lease.prior_active = session.last_active;
-  session.last_active = std::max(session.last_active, step.now);
+  lease.prior = {session.last_use, session.last_active};
+  Use(session, step.now);
+  lease.use = session.last_use;
   session.pins.push_back(id);
   if (!session.active) session.initializer = id;
   return Describe(id, ask.full, step.now);
@@ -37,6 +38,7 @@ Told Model::Describe(int id, bool full, Time now) const {
   }
   told.must_initialize = !session.active && session.initializer == id;
   told.reset = told.must_initialize && records.contains(lease.key);
+  told.displaced = told.must_initialize ? session.displaced : 0;
   told.full = full;
   told.endpoint = session.endpoint;
   return told;
@@ -73,14 +75,14 @@ void Model::Activate(Step& step) {
     step.out.reason = Reason::kNone;
     return;
   }
-  const auto hard = HardDeadline(lease);
-  if (hard.has_value() && *hard <= step.now) return Lapse(step.op.lease, step);
+  if (LapseIfOver(step.op.lease, step)) return;
   step.out.reason = Reason::kNone;
   session.active = true;
+  session.displaced = 0;
   session.endpoint = step.op.endpoint;
   if (step.op.labels % 2 == 1) session.labels.from = step.op.labels;
   if (step.op.labels % 2 == 0 && step.op.labels > 0) session.labels.more = step.op.labels;
-  session.last_active = std::max(session.last_active, step.now);
+  Use(session, step.now);
   records.erase(key);
   ServePins(key, step);
 }
@@ -92,6 +94,8 @@ void Model::FailInit(Step& step) {
   const ModelSession& session = live.at(key);
   step.out.reason = Reason::kNotInitializer;
   if (session.active || session.initializer != step.op.lease) return;
+  step.out.reason = Reason::kLeaseLost;
+  if (LapseIfOver(step.op.lease, step)) return;
   step.out.reason = Reason::kNone;
   EndLease(step.op.lease, LeaseStatus::kReleased, step);
   EndGeneration(key, EndCause::kInitFailed, step);
@@ -101,10 +105,10 @@ void Model::FailInit(Step& step) {
 void Model::Renew(Step& step) {
   if (!step.out.held) return;
   ModelLease& lease = leases.at(step.op.lease);
-  const auto hard = HardDeadline(lease);
-  if (hard.has_value() && *hard <= step.now) {
-    step.out.status = live.at(lease.key).active ? LeaseStatus::kRevoked : LeaseStatus::kExpired;
-    return Lapse(step.op.lease, step);
+  const bool active = live.at(lease.key).active;
+  if (LapseIfOver(step.op.lease, step)) {
+    step.out.status = active ? LeaseStatus::kRevoked : LeaseStatus::kExpired;
+    return;
   }
   lease.renewed = std::max(lease.renewed, step.now);
   lease.config_changed = false;  // Its timer is set anew.
@@ -125,13 +129,12 @@ void Model::Release(Step& step) {
   EndLease(step.op.lease, LeaseStatus::kReleased, step);
   if (initializing || step.op.disposition == Disposition::kDiscard) {
     const EndCause cause = initializing ? EndCause::kInitFailed : EndCause::kDiscarded;
-    EndGeneration(key, cause, step);
-    ReElect(key, step);
+    ReElect(key, EndGeneration(key, cause, step), step);
     return;
   }
   ModelSession& session = live.at(key);
   step.out.pins = static_cast<uint32_t>(session.pins.size());
-  session.last_active = std::max(session.last_active, step.now);
+  Use(session, step.now);
   AfterUnpin(key, step);
 }
 
@@ -139,18 +142,36 @@ void Model::Undo(Step& step) {
   if (--leases.at(step.op.lease).answers > 0) return;  // A retry was given it, and has it.
   const ModelLease lease = leases.at(step.op.lease);
   ModelSession& session = live.at(lease.key);
-  // A failed Acquire is no use of the session, if nothing has used it since.
-  if (session.active && session.last_active == lease.granted) {
-    session.last_active = lease.prior_active;
+  // A failed Acquire is no use of the session: whatever it was the last use before is now preceded
+  // by the one before it.
+  if (session.active && session.last_use == lease.use) {
+    session.last_use = lease.prior.number;
+    session.last_active = lease.prior.time;
+  }
+  for (int other : session.pins) {
+    ModelLease& held = leases.at(other);
+    if (session.active && held.prior.number == lease.use) held.prior = lease.prior;
   }
   const bool initializing = !session.active;
   EndLease(step.op.lease, LeaseStatus::kReleased, step);
   if (initializing) {
-    EndGeneration(lease.key, EndCause::kInitFailed, step);
-    ReElect(lease.key, step);
+    ReElect(lease.key, EndGeneration(lease.key, EndCause::kInitFailed, step), step);
   } else {
     AfterUnpin(lease.key, step);
   }
+}
+
+void Model::Use(ModelSession& session, Time when) {
+  if (when < session.last_active) return;
+  session.last_active = when;
+  session.last_use = ++uses;
+}
+
+bool Model::LapseIfOver(int id, Step& step) {
+  const auto hard = HardDeadline(leases.at(id));
+  if (!hard.has_value() || *hard > step.now) return false;
+  Lapse(id, step);
+  return true;
 }
 
 void Model::Lapse(int id, Step& step) {
@@ -161,11 +182,10 @@ void Model::Lapse(int id, Step& step) {
   const bool revoked = !initializing && hard.has_value() && *hard <= step.now;
   ++(revoked ? counts.leases_revoked : counts.leases_expired);
   // Its holder may have used the session until it was last heard of, and no longer (B08).
-  session.last_active = std::max(session.last_active, lease.renewed);
+  Use(session, lease.renewed);
   EndLease(id, revoked ? LeaseStatus::kRevoked : LeaseStatus::kExpired, step);
   if (initializing) {
-    EndGeneration(lease.key, EndCause::kInitFailed, step);
-    ReElect(lease.key, step);
+    ReElect(lease.key, EndGeneration(lease.key, EndCause::kInitFailed, step), step);
   } else {
     AfterUnpin(lease.key, step);
   }
@@ -174,8 +194,7 @@ void Model::Lapse(int id, Step& step) {
 void Model::AfterUnpin(int key, Step& step) {
   const ModelSession& session = live.at(key);
   if (session.pins.empty() && IsOverAge(session, step.now)) {
-    EndGeneration(key, EndCause::kMaxLifetime, step);
-    ReElect(key, step);
+    ReElect(key, EndGeneration(key, EndCause::kMaxLifetime, step), step);
     return;
   }
   ServePins(key, step);
@@ -193,12 +212,14 @@ void Model::End(Step& step) {
     return;
   }
   step.out.ended = true;
-  if (session == live.end()) {  // Whoever waits to restore it builds it anew.
+  int displaced = 0;
+  if (session == live.end()) {
     records.erase(record);
-    return;
+  } else {
+    displaced = EndGeneration(key, EndCause::kEnded, step);
   }
-  EndGeneration(key, EndCause::kEnded, step);
   RefuseAll(key, Reason::kSessionEnded, step);
+  GrantFree(displaced, step);
 }
 
 void Model::Start(int key, int owner, int labels, Step& step) {
@@ -214,16 +235,16 @@ void Model::Promote(int arrival, int displaced, Step& step) {
   const ModelWaiter waiter = waiters.at(arrival);
   const int key = waiter.ask.key;
   Start(key, OwnerFor(key, waiter.ask.owner), waiter.ask.labels, step);
+  live.at(key).displaced = displaced;
   ++counts.acquired_created;
-  Told told = Grant(key, waiter.ask, step);
-  told.displaced = displaced;
+  const Told told = Grant(key, waiter.ask, step);
   if (step.op.kind == OpKind::kSweep || step.op.kind == OpKind::kConfig) {
     for (int other : WaitersOf(key)) waiters.at(other).again = step.now + TimerWheel::kTick;
   }
   Answer(arrival, told, step);
 }
 
-void Model::EndGeneration(int key, EndCause cause, Step& step) {
+int Model::EndGeneration(int key, EndCause cause, Step& step) {
   while (!live.at(key).pins.empty()) {
     EndLease(live.at(key).pins.front(), LeaseStatus::kSessionEnded, step);
   }
@@ -238,21 +259,22 @@ void Model::EndGeneration(int key, EndCause cause, Step& step) {
   } else if (auto record = records.find(key); record != records.end()) {
     record->second.suspended_at = step.now;  // Its restore has failed: it stays.
   }
+  return session.displaced;
 }
 
 // The slot stays with the key while a waiter can initialize, its owner under its cap.
-void Model::ReElect(int key, Step& step) {
+void Model::ReElect(int key, int displaced, Step& step) {
   if (live.size() + 1 <= config.max_sessions) {
     for (int arrival : WaitersOf(key)) {
       const ModelWaiter& waiter = waiters.at(arrival);
       if (waiter.ask.if_absent != IfAbsent::kCreate) continue;
       if (!HasHeadroom(OwnerFor(key, waiter.ask.owner))) continue;
-      Promote(arrival, 0, step);
+      Promote(arrival, displaced, step);
       return;
     }
   }
   Tidy(key, step);
-  GrantFree(0, step);
+  GrantFree(displaced, step);
 }
 
 }  // namespace broker::sim

@@ -74,7 +74,7 @@ void Model::GrantFree(int displaced, Step& step) {
   }
 }
 
-void Model::Settle(Step& step, bool owners_may_wait) {
+void Model::Settle(Step& step) {
   GrantFree(0, step);
   while (live.size() > config.max_sessions ||
          (live.size() == config.max_sessions && FirstServable() != 0)) {
@@ -85,7 +85,6 @@ void Model::Settle(Step& step, bool owners_may_wait) {
   while (!owners.empty()) {
     const auto owner = owners.begin() + (any_order ? step.choose.Pick(owners.size()) : 0);
     while (IsPressed(*owner)) {
-      if (!MayEvict() || (owners_may_wait && step.choose.Pick(2) == 0)) break;
       if (!EvictOldest(*owner, step)) break;
     }
     owners.erase(owner);
@@ -197,7 +196,7 @@ void Model::Sweep(Step& step) {
   if (step.choose.Pick(2) == 1) {
     for (int shard = 0; shard < shard_count_; ++shard) {
       SweepStage(shard, {kLeaseDue, kWaiterDue}, step, /*may_leave=*/true);
-      Settle(step, /*owners_may_wait=*/step.op.kind == OpKind::kConfig);
+      Settle(step);
     }
   }
   for (int shard = 0; shard < shard_count_; ++shard) {
@@ -206,9 +205,7 @@ void Model::Sweep(Step& step) {
     SweepStage(shard, {kIdleDue}, step);
     SweepStage(shard, {kAgeDue}, step);
     SweepStage(shard, {kRetentionDue}, step);
-    // Whose cap was lowered, or whose sessions may be evicted since, is looked at when all shards
-    // have been swept.
-    Settle(step, /*owners_may_wait=*/step.op.kind == OpKind::kConfig);
+    Settle(step);
   }
 }
 

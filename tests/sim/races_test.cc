@@ -87,6 +87,105 @@ TEST(Races, EveryCallerAtTheCapGetsTheSlotOfAnIdleSession) {
   EXPECT_THAT(table.CheckInvariants(), IsEmpty());
 }
 
+// The same while the reaper comes as often as it can: a caller that is held up before it could
+// evict for itself is not refused for that.
+TEST(Races, NoCallerAtTheCapIsRefusedByTheReaperThatItMeets) {
+  constexpr int kThreads = 8;  // More than there are processors, so that they are held up.
+  SessionTable table(StressOptions(), Config(kThreads));
+  std::vector<absl::StatusOr<Acquired>> outcomes(kThreads);
+  std::atomic<bool> over = false;
+  std::thread reaper([&] {
+    while (!over) table.Sweep(system_clock.Now());
+  });
+
+  Race(
+      kThreads, 300 * kScale,
+      [&](int thread, int round) {
+        const std::string key = absl::StrCat("key", thread, "-", round);
+        outcomes[thread] = AcquireAndWait(table, AskFor(key, kNoWait), system_clock.Now());
+        if (outcomes[thread].ok()) MakeIdle(table, *outcomes[thread]);
+      },
+      [&](int round) {
+        for (const auto& outcome : outcomes) {
+          ASSERT_TRUE(outcome.ok()) << "round " << round << ": " << outcome.status();
+        }
+      });
+  over = true;
+  reaper.join();
+  EXPECT_THAT(table.CheckInvariants(), IsEmpty());
+}
+
+// C05 C06: where there is less to evict than they want, each is answered without the reaper, by
+// itself or by whom it left its eviction to.
+TEST(Races, CallersThatMayNotWaitAreAnsweredThoughNobodySweeps) {
+  constexpr int kThreads = 4;
+  SessionTable table(StressOptions(), Config(2));
+  auto pinned = AcquireAndWait(table, AskFor("pinned", kNoWait), system_clock.Now());
+  ASSERT_TRUE(pinned.ok() && table.Activate(pinned->lease, {}, system_clock.Now()).ok());
+  std::atomic<int> granted = 0;
+
+  Race(
+      kThreads, 500 * kScale,
+      [&](int thread, int round) {
+        auto observer = std::make_shared<BlockingObserver>();
+        const std::string key = absl::StrCat("key", thread, "-", round);
+        AcquireResult result = table.Acquire(AskFor(key, kNoWait), observer, system_clock.Now());
+        auto* direct = std::get_if<absl::StatusOr<Acquired>>(&result);
+        const absl::StatusOr<Acquired> outcome =
+            direct != nullptr ? std::move(*direct) : observer->Wait();
+        ASSERT_NE(outcome.status().code(), absl::StatusCode::kInternal) << outcome.status();
+        if (!outcome.ok()) return;
+        ++granted;
+        MakeIdle(table, *outcome);
+      },
+      [&](int round) { ASSERT_GE(granted.exchange(0), 1) << "round " << round; });
+  EXPECT_THAT(table.CheckInvariants(), IsEmpty());
+}
+
+// C05: all of them want the same key, and one slot serves them all.
+TEST(Races, CallersThatMeetAtOneKeyHaveOneSessionEvicted) {
+  constexpr int kThreads = 4, kIdle = 6;
+  SessionTable table(StressOptions(), Config(kIdle));
+  const auto evicted = [&] { return table.Stats().ends[static_cast<int>(EndCause::kEvicted)]; };
+  for (int i = 0; i < kIdle; ++i) {
+    auto made =
+        AcquireAndWait(table, AskFor(absl::StrCat("first", i), kNoWait), system_clock.Now());
+    ASSERT_TRUE(made.ok());
+    MakeIdle(table, *made);
+  }
+  uint64_t before = 0;
+  std::array<std::shared_ptr<BlockingObserver>, kThreads> waiting;
+  std::array<absl::StatusOr<Acquired>, kThreads> direct;
+
+  Race(
+      kThreads, 1000 * kScale,
+      [&](int thread, int round) {
+        waiting[thread] = std::make_shared<BlockingObserver>();
+        AcquireResult result = table.Acquire(AskFor(absl::StrCat("key", round), hours(1)),
+                                             waiting[thread], system_clock.Now());
+        if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result)) {
+          direct[thread] = std::move(*outcome);
+          waiting[thread] = nullptr;
+        }
+      },
+      [&](int round) {
+        EXPECT_EQ(evicted(), before + 1) << "round " << round;
+        before = evicted();
+        for (int pass = 0; pass < 2; ++pass) {
+          // Whoever is to initialize comes first; the others are told when it is done.
+          for (int i = 0; i < kThreads; ++i) {
+            if (waiting[i] != nullptr && !waiting[i]->told()) continue;
+            if (waiting[i] != nullptr) direct[i] = waiting[i]->Wait();
+            if (!direct[i].ok()) continue;
+            MakeIdle(table, *direct[i]);
+            direct[i] = absl::UnknownError("done");
+            waiting[i] = nullptr;
+          }
+        }
+      });
+  EXPECT_THAT(table.CheckInvariants(), IsEmpty());
+}
+
 // The same with an owner at its cap (C13).
 TEST(Races, EveryCallerOfAnOwnerAtItsCapGetsTheSlotOfOneOfItsIdleSessions) {
   constexpr int kThreads = 3;

@@ -214,6 +214,16 @@ Op Simulation::NextOp() {
   } else if (dice < 805) {
     op.kind = OpKind::kUndo;
     PickLease(op, Chance(20));
+    // Those who came after it may be undone as well, and then all of them were never there.
+    auto lease = model_->leases.find(op.lease);
+    if (lease != model_->leases.end() && Chance(50)) {
+      for (int other : model_->live.at(lease->second.key).pins) {
+        Op undo;
+        undo.kind = OpKind::kUndo;
+        undo.lease = other;
+        if (other > op.lease) next_ops_.push_back(undo);
+      }
+    }
   } else if (dice < 820) {
     op.kind = OpKind::kConfig;
     op.config = model_->config;

@@ -11,6 +11,7 @@
 #include "server/base/periodic_thread.h"
 #include "server/base/stall_clock.h"
 #include "server/broker/broker.h"
+#include "server/rpc/event_encoding.h"
 #include "server/rpc/server.h"
 #include "sessionbroker/v1/broker.grpc.pb.h"
 #include "tests/support/await.h"
@@ -21,12 +22,13 @@ namespace broker {
 // metrics, so that a test can look at its numbers from within.
 class BrokerServer {
  public:
-  explicit BrokerServer(const Broker::Options& options = Broker::Options())
-      : broker_(options, stall_clock_), reaper_("reaper", std::chrono::milliseconds(20), [this] {
+  explicit BrokerServer(const Broker::Options& options = Broker::Options(),
+                        const RpcServer::Options& rpc_options = RpcServer::Options())
+      : broker_(WithEncoder(options), stall_clock_), reaper_("reaper", std::chrono::milliseconds(20), [this] {
           stall_clock_.Tick();
           broker_.RunOnce();
         }) {
-    auto server = RpcServer::Start("127.0.0.1:0", broker_, system_clock_, stall_clock_);
+    auto server = RpcServer::Start("127.0.0.1:0", rpc_options, broker_, system_clock_, stall_clock_);
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = NewChannel();
@@ -48,6 +50,12 @@ class BrokerServer {
   }
 
  private:
+  static Broker::Options WithEncoder(Broker::Options options) {
+    static const ProtoEventEncoder encoder;
+    if (options.event_encoder == nullptr) options.event_encoder = &encoder;
+    return options;
+  }
+
   SystemClock system_clock_;
   StallClock stall_clock_{system_clock_};
   Broker broker_;

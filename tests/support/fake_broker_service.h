@@ -2,10 +2,12 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,27 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   // ...until it is back on the same port, knowing what it knew.
   void Start();
 
+  // --- Subscribe ---
+
+  // What one Subscribe gets: the messages, then `end`; without an end the stream stays open, and
+  // gets what is published from then on.
+  struct Stream {
+    std::vector<v1::SubscribeResponse> messages = {};
+    std::optional<grpc::Status> end = {};
+  };
+  // The next Subscribe that has none yet plays this one. When there are none left a Subscribe gets
+  // Synced with the revision that it asked to start after (0 if none), and stays open.
+  void AddStream(Stream stream);
+  // When there are none left, `answer` makes them.
+  void AnswerSubscribe(std::function<Stream(const v1::SubscribeRequest&)> answer);
+  // To all streams that are open now.
+  void Publish(const v1::SubscribeResponse& message);
+  // Ends all streams that are open now.
+  void EndStreams(const grpc::Status& status);
+  int open_streams() const;
+  int ended_streams() const;  // Of those that had an `end`: all of it was handed to gRPC.
+  std::vector<v1::SubscribeRequest> subscriptions() const;
+
   // --- what happened ---
 
   // Calls that have come in, whatever became of them.
@@ -72,6 +95,8 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
                    v1::EndResponse* response) override;
   grpc::Status GetSession(grpc::ServerContext* context, const v1::GetSessionRequest* request,
                           v1::GetSessionResponse* response) override;
+  grpc::Status Subscribe(grpc::ServerContext* context, const v1::SubscribeRequest* request,
+                         grpc::ServerWriter<v1::SubscribeResponse>* writer) override;
 
  private:
   struct LeaseRecord {
@@ -91,6 +116,9 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   grpc::Status Play(const std::string& method, grpc::ServerContext& context,
                     const std::function<grpc::Status()>& carry_out);
   void EndLeasesLocked(const std::string& key, v1::LeaseStatus status);
+  // Sends what is published until the stream is ended or its client goes.
+  grpc::Status StayOpen(grpc::ServerContext& context,
+                        grpc::ServerWriter<v1::SubscribeResponse>& writer);
 
   mutable std::mutex mu_;  // Guards all that follows.
   int port_ = 0;
@@ -104,7 +132,23 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   std::vector<v1::ActivateRequest> activations_;
   std::vector<v1::RenewRequest> renewals_;
   std::vector<v1::ReleaseRequest> releases_;
+  std::vector<v1::SubscribeRequest> subscriptions_;
+  std::deque<Stream> streams_;  // Not played yet.
+  std::function<Stream(const v1::SubscribeRequest&)> answer_subscribe_;
+  int open_streams_ = 0;
+  int ended_streams_ = 0;
+  std::vector<v1::SubscribeResponse> published_;
+  std::vector<grpc::Status> stream_ends_;  // Of EndStreams.
 };
+
+// Messages of a stream.
+v1::SubscribeResponse SyncedMessage(uint64_t revision);
+v1::SubscribeResponse HeartbeatMessage(uint64_t revision);
+// Of sessions with these keys, each changed last at its revision.
+v1::SubscribeResponse InitialMessage(const std::map<std::string, uint64_t>& sessions);
+// Of ACTIVATED events of `key`, in generation 1, with these revisions.
+v1::SubscribeResponse EventsMessage(const std::vector<uint64_t>& revisions,
+                                    const std::string& key = "a");
 
 // UNAVAILABLE, as a connection that broke gives it.
 grpc::Status UnavailableStatus();

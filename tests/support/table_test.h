@@ -163,11 +163,18 @@ class TableTest : public ::testing::Test {
   TableStats Stats() { return table().Stats(); }
   uint64_t Ends(EndCause cause) { return Stats().ends[static_cast<int>(cause)]; }
 
-  SessionTable::Options options_{.namespace_name = "ns", .namespace_id = 7, .shard_count = 4};
+  SessionTable::Options options_ = Options();
   NamespaceConfig config_;
   Instant now_{MonotonicTime(std::chrono::hours(1000)), WallTime(std::chrono::hours(480'000))};
 
  private:
+  static SessionTable::Options Options() {
+    SessionTable::Options options;
+    options.namespace_name = "ns";
+    options.namespace_id = 7;
+    options.shard_count = 4;
+    return options;
+  }
   std::unique_ptr<SessionTable> table_;
   std::vector<std::shared_ptr<RecordingObserver>> observers_;
   uint8_t secrets_ = 0;

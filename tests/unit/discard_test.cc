@@ -244,6 +244,23 @@ TEST_F(DiscardTest, OnlyTheNewestTenThousandRecordsAreKept) {  // B13
   EXPECT_TRUE(Exists(std::to_string(SessionTable::kMaxSuspended + 2)));
 }
 
+// The restorer waited for the share of the owner that the record names, and now for that of its
+// own.
+TEST_F(DiscardTest, RestorerOfARecordThatIsTrimmedIsServedFromItsOwnersIdleSessions) {  // B13 C13
+  config_.max_sessions = 20'000;
+  config_.max_sessions_per_owner = 1;
+  CreateSuspended("trimmed", {.owner = "stored"});
+  Advance(1ms);
+  Create("stored's", {.owner = "stored"});
+  CreateIdle("asked's", {.owner = "asked"});
+  const AcquireCall restorer = Acquire("trimmed", {.owner = "asked"});
+  ASSERT_FALSE(restorer.answered());
+
+  for (uint64_t i = 0; i < SessionTable::kMaxSuspended; ++i) CreateSuspended(std::to_string(i));
+
+  EXPECT_EQ(restorer.displaced_key(), "asked's");
+}
+
 TEST_F(DiscardTest, EndForgetsTheRecord) {  // B13 E05
   CreateSuspended("a");
 

@@ -49,6 +49,23 @@ TEST_F(EndTest, SaysWhatItEnded) {  // E01
   EXPECT_GT(outcome->session->revision, before.revision);
 }
 
+TEST_F(EndTest, OfASuspendedSessionRefusesThoseWhoWaitToRestoreIt) {  // E03
+  config_.max_sessions = 1;
+  CreateSuspended("a");
+  Create("full");
+  const AcquireCall first = Acquire("a");
+  const AcquireCall second = Acquire("a");
+
+  ASSERT_TRUE(table().End("a", 0, "over", now_)->ended);
+
+  for (const AcquireCall* restorer : {&first, &second}) {
+    EXPECT_THAT(restorer->status(), IsError(Reason::kSessionEnded));
+    EXPECT_EQ(restorer->metadata("reason"), "over");
+  }
+  EXPECT_EQ(Stats().waiters, 0u);
+  EXPECT_EQ(Stats().suspended, 0u);
+}
+
 TEST_F(EndTest, UnknownKeyIsOkAndEndsNothing) {  // E02
   const absl::StatusOr<EndOutcome> outcome = table().End("a", 0, "", now_);
 

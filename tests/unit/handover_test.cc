@@ -14,7 +14,14 @@ namespace {
 
 using namespace std::chrono_literals;
 
-class HandoverTest : public ShardTest {};
+class HandoverTest : public ShardTest {
+ protected:
+  void ForgetOldestSuspended() {
+    EXPECT_TRUE(Locked([&](Effects& fx) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return shard_->ForgetOldestSuspended(now_, fx);
+    }));
+  }
+};
 
 TEST_F(HandoverTest, SlotReachesItsWaiter) {
   Create("full");
@@ -97,6 +104,19 @@ TEST_F(HandoverTest, WaiterThatCameToTheKeyMeanwhileWaitsAtItsGate) {  // A02
   EXPECT_FALSE(second.answered());
   Cancel(second);
   EXPECT_FALSE(context_->ledger.under_pressure());
+}
+
+TEST_F(HandoverTest, WaiterThatCameToTheKeyMeanwhileHasNothingEvictedForIt) {  // C05
+  Create("full");
+  Acquire("a");
+  End("full");
+  CapacityLedger::Grant grant = TakeGrant();
+
+  Acquire("a");
+
+  EXPECT_FALSE(context_->ledger.under_pressure());
+  EXPECT_FALSE(context_->ledger.BeginEviction().has_value());
+  Deliver(std::move(grant));
 }
 
 TEST_F(HandoverTest, WaiterThatCameMeanwhileIsServedIfTheFirstCancelled) {  // C12
@@ -226,7 +246,7 @@ TEST_F(HandoverTest, SlotForARestoreCountsForTheAskedOwnerIfTheRecordWentMeanwhi
   End("full");
   CapacityLedger::Grant grant = TakeGrant();
 
-  EXPECT_TRUE(End("a"));  // Forgets the record.
+  ForgetOldestSuspended();
   Deliver(std::move(grant));
 
   EXPECT_EQ(waiter.got().session->owner, "asked");
@@ -242,7 +262,7 @@ TEST_F(HandoverTest, WaiterIsNotQueuedTwiceIfTheRecordWentMeanwhile) {  // C12
   End("full");
   CapacityLedger::Grant grant = TakeGrant();
 
-  End("a");
+  ForgetOldestSuspended();
   Deliver(std::move(grant));
 
   EXPECT_TRUE(waiter.granted());
@@ -258,7 +278,7 @@ TEST_F(HandoverTest, WaiterQueuesAgainIfTheAskedOwnerIsAtItsCap) {  // C02 C10
   End("full");
   CapacityLedger::Grant grant = TakeGrant();
 
-  End("a");
+  ForgetOldestSuspended();
   Deliver(std::move(grant));
   EXPECT_FALSE(waiter.answered());
   EXPECT_EQ(context_->ledger.used(), 1u);
@@ -266,6 +286,94 @@ TEST_F(HandoverTest, WaiterQueuesAgainIfTheAskedOwnerIsAtItsCap) {  // C02 C10
   End("asked's");
   DeliverAll();
   EXPECT_TRUE(waiter.granted());
+}
+
+TEST_F(HandoverTest, RestorerThatIsRefusedMeanwhileLeavesItsSlotToTheNext) {  // E03 C04
+  Release(Create("a"), Disposition::kDiscard);
+  Create("full");
+  const AcquireCall restorer = Acquire("a");
+  const AcquireCall next = Acquire("b");
+  End("full");
+  CapacityLedger::Grant grant = TakeGrant();
+
+  EXPECT_TRUE(End("a"));
+  Deliver(std::move(grant));
+  DeliverAll();
+
+  EXPECT_THAT(restorer.status(), IsError(Reason::kSessionEnded));
+  EXPECT_TRUE(next.granted());
+}
+
+TEST_F(HandoverTest, WaiterThatQueuedAgainMeanwhileLeavesTheQueueWhenItsSlotComes) {  // C12
+  context_->ledger.SetLimits(3, 1);
+  Create("x's", "x");
+  const AcquireCall waiter = Acquire("a", "x");
+  End("x's");
+  CapacityLedger::Grant grant = TakeGrant();
+  const AcquireCall other = Acquire("a", "y");
+  Release(other.lease());  // x's share is on its way, so the waiter queues for it once more.
+
+  Deliver(std::move(grant));
+
+  EXPECT_TRUE(waiter.got().must_initialize);
+  EXPECT_FALSE(context_->ledger.under_pressure()) << "somebody still waits";
+  EXPECT_FALSE(context_->ledger.Withdraw(waiter.ticket()->arrival)) << "it still waits";
+}
+
+// The thread of a call that may not wait is held up before it could evict for it.
+
+TEST_F(HandoverTest, ReaperDoesNotEndAWaitThatIsAboutToEvictForItself) {  // C05
+  Release(Create("idle"));
+  const AcquireCall call = Acquire("a", "", 0s);
+
+  AdvanceAndSweep(150ms);
+  ASSERT_FALSE(call.answered());
+  EXPECT_TRUE(Locked([&](Effects& fx) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return shard_->EvictOldest("", now_, fx);
+  }));
+  DeliverAll();
+
+  EXPECT_TRUE(call.got().must_initialize);
+}
+
+TEST_F(HandoverTest, ReaperDoesNotEndAWaitThatAFullQueueHasHurried) {  // C05
+  config_.max_waiters = 0;
+  {
+    MutexLock lock(shard_->mu);
+    shard_->SetConfig(std::make_shared<NamespaceConfig>(config_));
+  }
+  Create("full");
+  const AcquireCall call = Acquire("a");
+
+  AdvanceAndSweep(150ms);
+  ASSERT_FALSE(call.answered());
+  RefuseIfNotToWait(call);
+
+  EXPECT_THAT(call.status(), IsError(Reason::kQueueFull));
+}
+
+TEST_F(HandoverTest, ReaperEndsAWaitWhoseOwnThreadDoesNotComeBack) {  // C05 A08
+  Create("full");
+  const AcquireCall call = Acquire("a", "", 0s);
+
+  AdvanceAndSweep(250ms);
+
+  EXPECT_THAT(call.status(), IsError(Reason::kCapacityExhausted));
+}
+
+TEST_F(HandoverTest, CallThatMayNotWaitIsRefusedAtOnceIfTheSlotOnItsWayWentToAnother) {  // C05 C06
+  Create("full");
+  const AcquireCall first = Acquire("a");
+  const AcquireCall behind = Acquire("a", "", 0s);
+  End("full");
+  CapacityLedger::Grant grant = TakeGrant();
+
+  RefuseIfNotToWait(behind);
+  Deliver(std::move(grant));
+  ASSERT_TRUE(first.granted());
+  AdvanceAndSweep(TimerWheel::kTick);
+
+  EXPECT_THAT(behind.status(), IsError(Reason::kInitInProgress));
 }
 
 }  // namespace

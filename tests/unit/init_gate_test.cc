@@ -124,6 +124,19 @@ TEST_F(InitGateTest, NextWaiterInitializesIfTheInitializersCallWasUndone) {  // 
   EXPECT_EQ(Ends(EndCause::kInitFailed), 1u);
 }
 
+TEST_F(InitGateTest, FailureThatIsReportedAfterTheInitTimeoutIsTooLate) {  // A05
+  config_.init_timeout = 1min;
+  const AcquireCall initializer = Acquire("a");
+  const AcquireCall waiter = Acquire("a");
+  Advance(1min);  // The reaper has not come yet.
+
+  const absl::Status late = TryFailInit(initializer.lease());
+
+  EXPECT_THAT(late, IsError(Reason::kLeaseLost));
+  EXPECT_EQ(GetErrorInfo(late).metadata["status"], "EXPIRED");
+  EXPECT_TRUE(waiter.got().must_initialize);
+}
+
 TEST_F(InitGateTest, NextInitializersOwnerAndLabelsCount) {  // A04
   const AcquireCall initializer = Acquire("a", {.owner = "first", .labels = {{"by", "first"}}});
   const AcquireCall second = Acquire("a", {.owner = "second", .labels = {{"by", "second"}}});

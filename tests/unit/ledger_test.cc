@@ -1,43 +1,12 @@
-#include <memory>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
+// Slots: reserved, given back, granted in turn.
 
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
-#include "server/session/capacity_ledger.h"
+#include "tests/unit/ledger_fixture.h"
 
 namespace broker {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-class LedgerTest : public ::testing::Test {
- protected:
-  void TearDown() override { EXPECT_THAT(ledger_.CheckInvariants(), IsEmpty()); }
-
-  // A waiter for a key of its own.
-  void Enqueue(uint64_t arrival, const std::string& owner = "") {
-    EnqueueOf(arrival, arrival, owner);
-  }
-  void EnqueueOf(uint64_t group, uint64_t arrival, const std::string& owner = "") {
-    ledger_.Enqueue({.arrival = arrival, .group = group, .shard = 0, .entry = 0}, owner);
-  }
-  // Who was granted a slot, in order; the slots are kept.
-  std::vector<uint64_t> Granted() {
-    std::vector<uint64_t> arrivals;
-    while (std::optional<CapacityLedger::Grant> grant = ledger_.TakeGrant()) {
-      arrivals.push_back(grant->to.arrival);
-      kept_.push_back(std::move(grant->token));
-    }
-    return arrivals;
-  }
-
-  CapacityLedger ledger_{2, 1};
-  std::vector<SlotToken> kept_;
-};
 
 TEST_F(LedgerTest, TokenGivesItsSlotBackOnceHoweverItIsMoved) {  // C03 C04
   SlotToken first = ledger_.TryReserve("");
@@ -228,99 +197,6 @@ TEST_F(LedgerTest, SlotAboveALoweredCapIsNotHandedOnToTheSameOwner) {  // C09
   EXPECT_FALSE(ledger_.Reassign(first, "o"));
   second = SlotToken();
   EXPECT_TRUE(ledger_.Reassign(first, "o"));
-}
-
-// Evictions:
-
-TEST_F(LedgerTest, NoEvictionIsWantedWhileThereIsRoomOrNobodyWaits) {  // C05
-  EXPECT_FALSE(ledger_.under_pressure());
-  kept_.push_back(ledger_.TryReserve(""));
-  kept_.push_back(ledger_.TryReserve(""));
-
-  EXPECT_FALSE(ledger_.under_pressure());
-  EXPECT_FALSE(ledger_.BeginEviction().has_value());
-}
-
-TEST_F(LedgerTest, EvictionsUnderWayNeverOutnumberTheKeysThatWait) {  // C05
-  kept_.push_back(ledger_.TryReserve(""));
-  kept_.push_back(ledger_.TryReserve(""));
-  EnqueueOf(1, 1);
-  EnqueueOf(1, 2);  // The same key.
-  Enqueue(3);
-  EXPECT_TRUE(ledger_.under_pressure());
-
-  const std::optional<EvictionTicket> first = ledger_.BeginEviction();
-  const std::optional<EvictionTicket> second = ledger_.BeginEviction();
-
-  EXPECT_TRUE(first.has_value());
-  EXPECT_TRUE(second.has_value());
-  EXPECT_FALSE(ledger_.BeginEviction().has_value());
-}
-
-TEST_F(LedgerTest, EvictorThatFoundNothingLearnsThatAnotherWasRefusedMeanwhile) {  // C05
-  kept_.push_back(ledger_.TryReserve(""));
-  kept_.push_back(ledger_.TryReserve(""));
-  Enqueue(1);
-  std::optional<EvictionTicket> ticket = ledger_.BeginEviction();
-  ASSERT_FALSE(ledger_.BeginEviction().has_value());
-
-  EXPECT_TRUE(ticket->Finish()) << "what the other one had made idle would be missed";
-  std::optional<EvictionTicket> again = ledger_.BeginEviction();
-  EXPECT_FALSE(again->Finish());
-}
-
-TEST_F(LedgerTest, EvictionIsOverWhenItsTicketIsDropped) {  // C05
-  kept_.push_back(ledger_.TryReserve(""));
-  kept_.push_back(ledger_.TryReserve(""));
-  Enqueue(1);
-  { const std::optional<EvictionTicket> dropped = ledger_.BeginEviction(); }
-
-  EXPECT_TRUE(ledger_.BeginEviction().has_value());
-}
-
-TEST_F(LedgerTest, WaiterThatNoSlotWouldServeAsksForNoEvictionOfOthers) {  // C13
-  kept_.push_back(ledger_.TryReserve("o"));
-  kept_.push_back(ledger_.TryReserve(""));
-  Enqueue(1, "o");
-
-  EXPECT_FALSE(ledger_.BeginEviction().has_value());
-  EXPECT_TRUE(ledger_.BeginOwnerEviction("o").has_value());
-}
-
-TEST_F(LedgerTest, OwnerEvictionsNeverOutnumberWhatItsCapWouldLetIn) {  // C13
-  kept_.push_back(ledger_.TryReserve("o"));
-  Enqueue(1, "o");
-  Enqueue(2, "o");
-
-  const std::optional<EvictionTicket> first = ledger_.BeginOwnerEviction("o");
-
-  EXPECT_TRUE(first.has_value());
-  EXPECT_FALSE(ledger_.BeginOwnerEviction("o").has_value());
-  EXPECT_FALSE(ledger_.BeginOwnerEviction("p").has_value());
-  EXPECT_FALSE(ledger_.BeginOwnerEviction("").has_value());
-}
-
-TEST_F(LedgerTest, LoweredLimitWantsItsExcessEvicted) {  // C09
-  kept_.push_back(ledger_.TryReserve(""));
-  kept_.push_back(ledger_.TryReserve(""));
-
-  ledger_.SetLimits(1, std::nullopt);
-
-  EXPECT_TRUE(ledger_.under_pressure());
-  const std::optional<EvictionTicket> first = ledger_.BeginEviction();
-  EXPECT_TRUE(first.has_value());
-  EXPECT_FALSE(ledger_.BeginEviction().has_value());
-}
-
-TEST_F(LedgerTest, PressedOwnersAreThoseOverTheirCapAndThoseWhoWaitAtIt) {  // C09 C13
-  ledger_.SetLimits(9, 2);
-  for (const char* owner : {"over", "over", "waits", "content"}) {
-    kept_.push_back(ledger_.TryReserve(owner));
-  }
-  ledger_.SetLimits(9, 1);
-  Enqueue(1, "waits");
-
-  EXPECT_THAT(ledger_.PressedOwners(), ::testing::UnorderedElementsAre("over", "waits"));
 }
 
 TEST_F(LedgerTest, OwnersLeaveNothingBehind) {

@@ -58,8 +58,14 @@ NamespaceSample DistinctNumbers(const std::string& name) {
       .ended_idle = 120,
       .ended_evicted = 121,
       .reaper_skips_store_disabled = 122,
-      .invariant_violations = 123};
-  for (int i = 0; i < kReasonCount; ++i) ns.acquires_refused[i] = 1000 << i;
+      .invariant_violations = 123,
+      .subscribers = 124,
+      .subscriber_lag = 125,
+      .subscriber_lag_max = 126,
+      .subscribe_resumes = 127,
+      .event_ring_bytes = 128,
+      .events_published = {{"created", 129}, {"evicted", 130}}};
+  for (int i = 0; i < kReasonCount; ++i) ns.acquires_refused[i] = uint64_t{1000} << i;
   return ns;
 }
 
@@ -95,6 +101,13 @@ TEST(MetricFamiliesTest, EveryNumberOfANamespaceGoesUnderItsName) {
           {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"evicted\"}", 121},
           {"sessionbroker_reaper_skips_total{namespace=\"ns\",reason=\"store_disabled\"}", 122},
           {"sessionbroker_invariant_violations_total{namespace=\"ns\"}", 123},
+          {"sessionbroker_subscribers{namespace=\"ns\"}", 124},
+          {"sessionbroker_subscriber_lag_revisions{namespace=\"ns\"}", 125},
+          {"sessionbroker_subscriber_lag_revisions_max{namespace=\"ns\"}", 126},
+          {"sessionbroker_subscribe_resumes_total{namespace=\"ns\"}", 127},
+          {"sessionbroker_event_ring_bytes{namespace=\"ns\"}", 128},
+          {"sessionbroker_events_published_total{namespace=\"ns\",type=\"created\"}", 129},
+          {"sessionbroker_events_published_total{namespace=\"ns\",type=\"evicted\"}", 130},
       }));
 }
 
@@ -144,6 +157,7 @@ TEST(MetricFamiliesTest, NumbersOfTheBrokerAndTheProcessGoUnderTheirNames) {
   BrokerSample sample;
   sample.namespaces = {DistinctNumbers("a"), DistinctNumbers("b")};
   sample.event_loop_lag = 250ms;
+  sample.streams_ended = {{"cancelled", 3}, {"too_slow", 4}};
   sample.clock_stalls = 3;
   sample.clock_lateness = 4500ms;
   const ProcessStats process{.resident_bytes = 1 << 20,
@@ -158,6 +172,8 @@ TEST(MetricFamiliesTest, NumbersOfTheBrokerAndTheProcessGoUnderTheirNames) {
   EXPECT_THAT(scrape.values, IsSupersetOf<Value>({
                                  {"sessionbroker_namespaces", 2},
                                  {"sessionbroker_event_loop_lag_seconds", 0.25},
+                                 {"sessionbroker_streams_ended_total{reason=\"cancelled\"}", 3},
+                                 {"sessionbroker_streams_ended_total{reason=\"too_slow\"}", 4},
                                  {"sessionbroker_clock_stalls_total", 3},
                                  {"sessionbroker_clock_lateness_seconds_total", 4.5},
                                  {"sessionbroker_build_info{version=\"1.2.3\"}", 1},

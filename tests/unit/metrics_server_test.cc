@@ -36,8 +36,10 @@ class CountingSource final : public MetricsSource {
     ns.name = "default";
     ns.leases = ++samples;
     ns.acquire_waits = {.bounds = {1}, .counts = {0, 0}, .sum_seconds = 0};
+    ns.events_published = {{"created", 0}};
     BrokerSample sample;
     sample.namespaces = {ns};
+    sample.streams_ended = {{"cancelled", 0}};
     return sample;
   }
 

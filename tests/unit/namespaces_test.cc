@@ -55,6 +55,20 @@ TEST_F(NamespacesTest, DoesNotVanishWhileItIsUsedNowAndThen) {
   EXPECT_THAT(Namespaces(), ElementsAre("ns"));
 }
 
+TEST_F(NamespacesTest, StaysForAMinuteAfterAUseThatNoRunHasSeen) {
+  UseOnce("ns");
+  AdvanceAndRun(1s);
+  AdvanceAndRun(59s);
+  UseOnce("ns");
+
+  AdvanceAndRun(2s);
+  EXPECT_THAT(Namespaces(), ElementsAre("ns"));
+  AdvanceAndRun(59s);
+  EXPECT_THAT(Namespaces(), ElementsAre("ns"));
+  AdvanceAndRun(2s);
+  EXPECT_THAT(Namespaces(), IsEmpty());
+}
+
 TEST_F(NamespacesTest, SuspendedRecordKeepsItsNamespace) {
   broker().Release(Create("ns", "a"), Disposition::kDiscard).IgnoreError();
 

@@ -142,6 +142,21 @@ TEST_F(RetryTest, WithWaitTimeoutZeroDoesNotWaitInThePlaceOfTheFirst) {  // A13 
   EXPECT_EQ(Stats().waiters, 0u);
 }
 
+// Who may not create has no place in the queue for slots, and so no slot can be on its way to it.
+TEST_F(RetryTest, WithWaitTimeoutZeroDoesNotWaitBesideThoseWhoQueueForASlot) {  // A13 A18 A08
+  config_.max_sessions_per_owner = 1;
+  Create("o's", {.owner = "o"});
+  const AcquireCall building = Acquire("a");
+  Acquire("a", {.if_absent = IfAbsent::kFail, .request_id = "r"});
+  Acquire("a", {.owner = "o"});
+  Release(building.lease());
+
+  const AcquireCall second = Acquire(
+      "a", {.if_absent = IfAbsent::kFail, .wait_timeout = Duration::zero(), .request_id = "r"});
+
+  EXPECT_TRUE(second.refused());
+}
+
 TEST_F(RetryTest, MayAskForMoreOfTheSessionThanTheFirst) {  // A13
   const AcquireCall initializer = Acquire("a");
   Again("a");
@@ -218,6 +233,48 @@ TEST_F(RetryTest, AfterTheLapseIsANewRequest) {  // A13
   AdvanceAndSweep(11s);
 
   EXPECT_NE(Acquire("a", ask).lease(), first.lease());
+}
+
+// The reaper has not come yet in these.
+
+TEST_F(RetryTest, AfterTheInitTimeoutIsANewRequest) {  // A13 A05
+  config_.init_timeout = 1min;
+  const AcquireCall first = Again("a");
+  Advance(1min);
+
+  const AcquireCall second = Again("a");
+
+  EXPECT_NE(second.lease(), first.lease());
+  EXPECT_TRUE(second.got().must_initialize);
+  EXPECT_EQ(second.got().ttl, 1min);
+  EXPECT_EQ(Renew(first.lease()), LeaseStatus::kExpired);
+  EXPECT_EQ(Ends(EndCause::kInitFailed), 1u);
+}
+
+TEST_F(RetryTest, AfterTheInitTimeoutQueuesBehindWhoWaitedBefore) {  // A13 A05 A04
+  config_.init_timeout = 1min;
+  Again("a");
+  const AcquireCall waiter = Acquire("a");
+  Advance(1min);
+
+  const AcquireCall second = Again("a");
+
+  EXPECT_TRUE(waiter.got().must_initialize);
+  EXPECT_FALSE(second.answered());
+}
+
+TEST_F(RetryTest, AfterTheMaxHoldIsANewRequest) {  // A13 B09
+  config_.max_hold = 1min;
+  Create("a");
+  Advance(30s);
+  const AcquireCall first = Again("a");
+  Advance(1min);
+
+  const AcquireCall second = Again("a");
+
+  EXPECT_NE(second.lease(), first.lease());
+  EXPECT_EQ(second.got().ttl, 1min);
+  EXPECT_EQ(Renew(first.lease()), LeaseStatus::kRevoked);
 }
 
 TEST_F(RetryTest, AfterTheEndOfItsGenerationIsANewRequest) {  // A13 B03

@@ -1,0 +1,297 @@
+#include "server/rpc/subscribe_reactor.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/error.h"
+#include "server/rpc/convert.h"
+#include "server/rpc/event_encoding.h"
+#include "server/rpc/grpc_status.h"
+
+namespace broker {
+namespace {
+
+namespace pb = ::sessionbroker::v1;
+
+constexpr Duration kDefaultHeartbeat = std::chrono::seconds(15);
+constexpr Duration kMinHeartbeat = std::chrono::milliseconds(100);
+constexpr Duration kMaxHeartbeat = std::chrono::minutes(5);
+// Of a message, about. Large enough that what a message costs is spread over hundreds of events.
+constexpr size_t kMessageBytes = size_t{64} << 10;
+// How long a stream that was finished may take to send its last message and the status.
+constexpr Duration kLinger = std::chrono::seconds(5);
+
+// Pieces of the table looked at in one go: a gRPC thread does it.
+constexpr int kPiecesPerTurn = 32;
+
+// About what it takes when encoded.
+size_t SizeOf(const SessionInfo& session) {
+  size_t size = 100 + session.key.size() + session.endpoint.size() + session.owner.size();
+  for (const auto& [name, value] : session.labels) size += 6 + name.size() + value.size();
+  return size;
+}
+
+EventFilter FilterOf(const pb::SubscribeRequest& request) {
+  EventFilter filter;
+  filter.keys.insert(request.keys().begin(), request.keys().end());
+  filter.key_prefix = request.key_prefix();
+  filter.labels = FromProto(request.labels());
+  if (request.types_size() > 0) filter.types = 0;
+  for (const int type : request.types()) filter.types |= Bit(static_cast<EventType>(type));
+  return filter;
+}
+
+Duration HeartbeatOf(const pb::SubscribeRequest& request) {
+  if (!request.has_heartbeat_interval()) return kDefaultHeartbeat;
+  return std::clamp(FromProto(request.heartbeat_interval()), kMinHeartbeat, kMaxHeartbeat);
+}
+
+}  // namespace
+
+SubscribeReactor::SubscribeReactor(grpc::CallbackServerContext& context,
+                                   const StreamContext& shared)
+    : context_(context), shared_(shared), started_(shared.clock.MonotonicNow()) {
+  shared_.open.Enter();
+}
+
+SubscribeReactor* SubscribeReactor::Start(grpc::CallbackServerContext& context,
+                                          const StreamContext& shared,
+                                          const pb::SubscribeRequest& request) {
+  std::shared_ptr<SubscribeReactor> reactor(new SubscribeReactor(context, shared));
+  reactor->self_ = reactor;
+  reactor->heartbeat_interval_ = HeartbeatOf(request);
+  // Held throughout, so that an event that comes at once waits until everything is there.
+  MutexLock lock(reactor->mu_);
+  // If the client is already gone, OnCancel will finish the call; registering would only make work
+  // for it to undo.
+  if (context.IsCancelled()) return reactor.get();
+  if (absl::Status status = reactor->RegisterLocked(request); !status.ok()) {
+    reactor->FinishLocked(StreamEnd::kRefused, status);
+  } else {
+    reactor->SendNextLocked();
+  }
+  return reactor.get();
+}
+
+SubscribeReactor* SubscribeReactor::Refuse(grpc::CallbackServerContext& context,
+                                           const StreamContext& shared,
+                                           const absl::Status& status) {
+  std::shared_ptr<SubscribeReactor> reactor(new SubscribeReactor(context, shared));
+  reactor->self_ = reactor;
+  MutexLock lock(reactor->mu_);
+  reactor->FinishLocked(StreamEnd::kRefused, status);
+  return reactor.get();
+}
+
+absl::Status SubscribeReactor::RegisterLocked(const pb::SubscribeRequest& request) {
+  absl::Status status = shared_.registry.Enter(self_, started_ + heartbeat_interval_);
+  if (!status.ok()) return status;
+  std::optional<uint64_t> after;
+  if (request.has_after_revision()) after = request.after_revision();
+  absl::StatusOr<EventStream> stream =
+      shared_.broker.Subscribe(request.namespace_(), FilterOf(request), after, self_);
+  if (!stream.ok()) return stream.status();
+  stream_ = *std::move(stream);
+  reached_ = stream_->subscription->start();
+  if (request.finish_at_end()) {
+    status = FollowGenerationLocked(request);
+    if (!status.ok()) return status;
+  }
+  if (request.send_initial_state()) {
+    phase_ = Phase::kInitial;
+    initial_keys_.assign(request.keys().begin(), request.keys().end());
+    initial_labels_ = FromProto(request.labels());
+    initial_prefix_ = request.key_prefix();
+    initial_cursor_ = ListCursor{};
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SubscribeReactor::FollowGenerationLocked(const pb::SubscribeRequest& request) {
+  // After registering: if it ends from here on, there is an event that says so.
+  const absl::StatusOr<SessionInfo> session =
+      shared_.broker.GetSession(request.namespace_(), request.keys(0));
+  const bool live = session.ok() && session->state != SessionState::kSuspended;
+  uint64_t generation = request.generation();
+  if (generation == 0) {
+    if (!session.ok()) return session.status();
+    if (!live) {
+      ErrorInfo info;
+      info.reason = Reason::kSessionNotFound;
+      info.metadata["key"] = request.keys(0);
+      return MakeError(std::move(info), absl::StrCat("session '", request.keys(0),
+                                                     "': no generation of it is live"));
+    }
+    generation = session->generation;
+  }
+  stream_->subscription->SetUntilEndOf(generation);
+  // What is over may have ended after the revision to resume from: its event is still to come then.
+  if (!live || session->generation != generation) over_at_ = stream_->table->revision();
+  return absl::OkStatus();
+}
+
+void SubscribeReactor::OnEvents() {
+  MutexLock lock(mu_);
+  SendNextLocked();
+}
+
+MonotonicTime SubscribeReactor::OnTimer(MonotonicTime now) {
+  MutexLock lock(mu_);
+  if (finished_) {
+    // Its client does not take the rest, and gRPC would wait for it.
+    if (now - finished_at_ >= kLinger) context_.TryCancel();
+    return now + kLinger;
+  }
+  if (now - started_ >= shared_.max_age) {
+    FinishLocked(StreamEnd::kTooOld,
+                 ResumableLocked(Reason::kStreamTooOld, "the stream reached its maximum age"));
+    return now + kLinger;
+  }
+  const MonotonicTime end_of_age = started_ + shared_.max_age;
+  if (writing_) {
+    if (now - last_write_ < shared_.write_timeout) {
+      return std::min(last_write_ + shared_.write_timeout, end_of_age);
+    }
+    FinishLocked(StreamEnd::kStalled,
+                 ResumableLocked(Reason::kSubscriberTooSlow, "a message was not taken in time"));
+    context_.TryCancel();
+    return now + kLinger;
+  }
+  reading_ = false;
+  if (phase_ == Phase::kInitial) {
+    SendNextLocked();
+  } else if (now - last_write_ >= heartbeat_interval_) {
+    heartbeat_due_ = true;
+    SendNextLocked();
+  }
+  // What was written meanwhile puts the next heartbeat off. Where nothing was (the transport has
+  // not taken the last message, or there is much to read), it is asked again in an interval.
+  const MonotonicTime next = last_write_ + heartbeat_interval_;
+  return std::min(next > now ? next : now + heartbeat_interval_, end_of_age);
+}
+
+void SubscribeReactor::OnShutdown() {
+  MutexLock lock(mu_);
+  FinishLocked(StreamEnd::kShutdown,
+               ResumableLocked(Reason::kShuttingDown, "the broker is shutting down"));
+}
+
+void SubscribeReactor::OnWriteDone(bool ok) {
+  MutexLock lock(mu_);
+  writing_ = false;
+  message_.Clear();
+  if (ok) {
+    SendNextLocked();
+  } else {
+    FinishLocked(StreamEnd::kCancelled, MakeError(Reason::kCancelled, "the connection is gone"));
+  }
+}
+
+void SubscribeReactor::OnCancel() {
+  MutexLock lock(mu_);
+  FinishLocked(StreamEnd::kCancelled, MakeError(Reason::kCancelled, "the caller cancelled"));
+}
+
+void SubscribeReactor::OnDone() {
+  std::shared_ptr<SubscribeReactor> last = std::move(self_);  // May destroy *this on return.
+  shared_.registry.Leave(this);
+  shared_.open.Leave();
+}
+
+void SubscribeReactor::SendNextLocked() {
+  while (!finished_ && !writing_ && !reading_) {
+    switch (phase_) {
+      case Phase::kInitial:
+        if (!SendInitialLocked()) {
+          stream_->subscription->SetCut(std::move(cut_));
+          phase_ = Phase::kSynced;
+        }
+        break;
+      case Phase::kSynced:
+        phase_ = Phase::kLive;
+        WriteLocked(EncodeSynced(reached_));
+        break;
+      case Phase::kLive:
+        if (!SendEventsLocked()) return;
+        break;
+    }
+  }
+}
+
+bool SubscribeReactor::SendInitialLocked() {
+  ListParams wanted;
+  wanted.key_prefix = initial_prefix_;
+  if (!initial_labels_.empty()) wanted.labels = &initial_labels_;
+  std::vector<SessionInfo> sessions;
+  size_t bytes = 0;
+  for (int i = 0; i < kPiecesPerTurn && bytes < kMessageBytes && initial_cursor_; ++i) {
+    const size_t before = sessions.size();
+    if (initial_keys_.empty()) {
+      initial_cursor_ =
+          shared_.broker.ReadPiece(*stream_, wanted, *initial_cursor_, sessions, cut_);
+    } else {
+      shared_.broker.ReadKey(*stream_, wanted, initial_keys_.back(), sessions, cut_);
+      initial_keys_.pop_back();
+      if (initial_keys_.empty()) initial_cursor_.reset();
+    }
+    for (size_t j = before; j < sessions.size(); ++j) bytes += SizeOf(sessions[j]);
+  }
+  if (!sessions.empty()) {
+    WriteLocked(EncodeInitial(sessions));
+  } else if (initial_cursor_.has_value()) {
+    reading_ = true;
+    shared_.registry.CallSoon(this);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool SubscribeReactor::SendEventsLocked() {
+  EventBatch batch = stream_->subscription->Read(kMessageBytes);
+  reached_ = std::max(reached_, batch.reached);
+  if (batch.count > 0) WriteLocked(EncodeEvents(batch.encoded));
+  if (batch.ended) {
+    FinishLocked(StreamEnd::kSessionEnded, absl::OkStatus());
+  } else if (batch.too_slow) {
+    FinishLocked(StreamEnd::kTooSlow,
+                 ResumableLocked(Reason::kSubscriberTooSlow,
+                                 "fell behind what the broker keeps; what came after is lost"));
+  } else if (batch.count == 0 && over_at_.has_value() && reached_ >= *over_at_) {
+    FinishLocked(StreamEnd::kSessionEnded, absl::OkStatus());
+  } else if (batch.count == 0 && heartbeat_due_) {
+    WriteLocked(EncodeHeartbeat(reached_));
+  } else if (batch.count == 0) {
+    return false;
+  }
+  return true;
+}
+
+void SubscribeReactor::WriteLocked(grpc::ByteBuffer message) {
+  message_ = std::move(message);
+  writing_ = true;
+  heartbeat_due_ = false;
+  last_write_ = shared_.clock.MonotonicNow();
+  StartWrite(&message_);
+}
+
+void SubscribeReactor::FinishLocked(StreamEnd end, const absl::Status& status) {
+  if (finished_) return;
+  finished_ = true;
+  finished_at_ = shared_.clock.MonotonicNow();
+  stream_.reset();  // Leaves the event hub.
+  shared_.registry.CountEnd(end);
+  Finish(ToGrpcStatus(status));
+}
+
+absl::Status SubscribeReactor::ResumableLocked(Reason reason, absl::string_view message) const {
+  ErrorInfo info;
+  info.reason = reason;
+  info.metadata["revision"] = absl::StrCat(reached_);
+  return MakeError(std::move(info),
+                   absl::StrCat(message, "; subscribe again after revision ", reached_));
+}
+
+}  // namespace broker

@@ -1,0 +1,130 @@
+// What a call leaves to be done when its shard's lock is free: slots that were granted, evictions
+// that limits and waiters ask for, bounds, and those who are to be told.
+
+#include <algorithm>
+#include <utility>
+
+#include "server/session/session_table.h"
+
+namespace broker {
+namespace {
+
+// Evictions of one call: its own and, should the queue be long, some others'. The sweep does the
+// rest.
+constexpr int kEvictionsPerCall = 16;
+constexpr int kEvictionsPerSweep = 64;
+
+}  // namespace
+
+bool SessionTable::Settle(Effects& fx, Instant now) {
+  bool more = false;
+  if (context_.suspended.load(std::memory_order_relaxed) > kMaxSuspended) TrimSuspended(fx, now);
+  // Round after round, because what is done may ask for more: a waiter whose record was forgotten,
+  // or whose slot went to another, queues for another owner's share. Each round but the first
+  // follows from a slot that was brought or freed in the one before.
+  while (true) {
+    DeliverGrants(fx, now);
+    if (context_.ledger.under_pressure()) more |= RelievePressure("", kEvictionsPerCall, fx, now);
+    const std::vector<std::string> owners = fx.TakeOwners();
+    if (owners.empty()) break;
+    if (!context_.ledger.under_pressure()) continue;
+    for (const std::string& owner : owners) {
+      if (!RelievePressure(owner, kEvictionsPerCall, fx, now)) continue;
+      owners_to_relieve_ = more = true;
+    }
+  }
+  if (context_.events.dirty() && context_.event_options.wake_dispatcher) {
+    context_.event_options.wake_dispatcher();
+  }
+  fx.RunCompletions();
+  return more;
+}
+
+bool SessionTable::RelieveAll(Instant now) {
+  Effects fx;
+  DeliverGrants(fx, now);
+  bool more = false;
+  if (context_.ledger.under_pressure()) more = RelievePressure("", kEvictionsPerSweep, fx, now);
+  if (owners_to_relieve_.exchange(false)) {
+    for (const std::string& owner : context_.ledger.PressedOwners()) {
+      if (!RelievePressure(owner, kEvictionsPerSweep, fx, now)) continue;
+      owners_to_relieve_ = more = true;
+    }
+  }
+  return Settle(fx, now) || more;
+}
+
+void SessionTable::EndWait(const LeftCall& call, Effects& fx, Instant now) {
+  // One of the evictions under way may be for this call, though it is in others' hands (C05).
+  if (context_.ledger.LeaveToEvictors(call)) return;
+  Shard& shard = *shards_[call.shard];
+  MutexLock lock(shard.mu);
+  shard.RefuseIfNotToWait(call.arrival, call.observer, now, fx);
+}
+
+void SessionTable::DeliverGrants(Effects& fx, Instant now) {
+  while (context_.ledger.has_grants()) {
+    std::optional<CapacityLedger::Grant> grant = context_.ledger.TakeGrant();
+    if (!grant.has_value()) return;
+    Shard& shard = *shards_[grant->to.shard];
+    MutexLock lock(shard.mu);
+    shard.Deliver(*std::move(grant), now, fx);
+  }
+}
+
+bool SessionTable::RelievePressure(absl::string_view owner, int limit, Effects& fx, Instant now) {
+  CapacityLedger& ledger = context_.ledger;
+  std::optional<EvictionTicket> ticket =
+      owner.empty() ? ledger.BeginEviction() : ledger.BeginOwnerEviction(owner);
+  if (!ticket.has_value()) return false;
+  std::vector<LeftCall> left;
+  int evictions = 0;
+  bool at_limit = false;
+  bool go_on = true;
+  while (go_on) {
+    const bool evicted = EvictOne(owner, fx, now);
+    evictions += evicted;
+    at_limit = evictions >= limit;
+    go_on = ticket->Renew(/*stop=*/!evicted || at_limit, left);
+    DeliverGrants(fx, now);
+  }
+  for (const LeftCall& call : left) EndWait(call, fx, now);
+  return at_limit;
+}
+
+bool SessionTable::EvictOne(absl::string_view owner, Effects& fx, Instant now) {
+  // Each round either evicts, or finds that another thread has taken what was seen.
+  while (true) {
+    Shard* oldest = nullptr;
+    MonotonicTime since = MonotonicTime::max();
+    for (const auto& shard : shards_) {
+      MonotonicTime idle = MonotonicTime::max();
+      if (owner.empty()) {
+        idle = shard->oldest_idle();
+      } else {
+        MutexLock lock(shard->mu);
+        idle = shard->OldestIdleOf(owner);
+      }
+      if (idle < since) {
+        since = idle;
+        oldest = shard.get();
+      }
+    }
+    if (oldest == nullptr) return false;
+    MutexLock lock(oldest->mu);
+    if (!oldest->MayEvict()) return false;
+    if (oldest->EvictOldest(owner, now, fx)) return true;
+  }
+}
+
+void SessionTable::TrimSuspended(Effects& fx, Instant now) {
+  while (context_.suspended.load() > kMaxSuspended) {
+    const auto oldest = std::min_element(
+        shards_.begin(), shards_.end(),
+        [](const auto& a, const auto& b) { return a->oldest_suspended() < b->oldest_suspended(); });
+    MutexLock lock((*oldest)->mu);
+    if (!(*oldest)->ForgetOldestSuspended(now, fx)) return;
+  }
+}
+
+}  // namespace broker
