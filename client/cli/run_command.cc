@@ -16,7 +16,6 @@
 #include "client/cli/error_report.h"
 #include "client/cli/exit_codes.h"
 #include "client/cli/flags.h"
-#include "client/cli/grpc_waits.h"
 #include "client/cli/signal_pipe.h"
 #include "client/cli/supervisor.h"
 #include "client/cli/table.h"
@@ -129,7 +128,6 @@ int RunUnder(PinnedSession& pin, Client& client, SignalPipe& signals, const Flag
 }
 
 int Run(const Flags& flags, const Context& context) {
-  const StopAwareGrpc stop_aware;
   ClientOptions client_options;
   client_options.holder = flags.acquire.holder.empty() ? DefaultHolder() : flags.acquire.holder;
   client_options.retry = context.retry();

@@ -94,7 +94,6 @@ int Watch(Flags& flags, const Context& context) {
     signals.Notify();
   };
   Client client(context.endpoint, {.holder = DefaultHolder(), .retry = context.retry()});
-  if (!context.json) printer.PrintHeader();
   Watcher watcher = client.Watch(flags.filter, flags.options, [&](const WatchEvent& event) {
     const bool heard_before = printer.heard();
     if (!printer.Print(event) || !heard_before) signals.Notify();
@@ -123,8 +122,7 @@ void CheckFlags(const Flags& flags) {
 void AddWatchCommand(CLI::App& app, Context& context) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("watch", "Show what happens to sessions, as it happens");
-  command->add_option("key", flags->filter.keys, "Only sessions with these keys")
-      ->expected(0, 1000);
+  command->add_option("key", flags->filter.keys, "Only sessions with these keys, at most 1000");
   AddNamespaceFlag(*command, flags->filter.namespace_name);
   command->add_option("--prefix", flags->filter.key_prefix, "Only keys that start with this")
       ->type_name("TEXT");

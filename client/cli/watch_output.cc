@@ -57,14 +57,7 @@ WatchPrinter::WatchPrinter(bool json, bool initial_state)
     : json_(json),
       initial_state_(initial_state),
       // What most rows need, so that columns seldom move.
-      table_({27, 8, 11, 16, 10, 12, 4, 16}) {}
-
-void WatchPrinter::PrintHeader() {
-  const std::string line = table_.Row(
-      {"TIME", "REVISION", "TYPE", "KEY", "GENERATION", "STATE", "PINS", "HOLDER", "REASON"});
-  std::fputs(line.c_str(), stdout);
-  std::fflush(stdout);
-}
+      table_({30, 16, 11, 16, 16, 12, 4, 16}) {}
 
 bool WatchPrinter::Print(const WatchEvent& event) {
   {
@@ -73,7 +66,14 @@ bool WatchPrinter::Print(const WatchEvent& event) {
     printing_ = true;
     heard_ = heard_ || !std::holds_alternative<WatchInterrupted>(event);
   }
-  const std::string text = Format(event);
+  std::string text = Format(event);
+  if (!json_ && !header_printed_ && !text.empty()) {
+    // No earlier: an error leaves stdout empty.
+    header_printed_ = true;
+    text = table_.Row({"TIME", "REVISION", "TYPE", "KEY", "GENERATION", "STATE", "PINS", "HOLDER",
+                       "REASON"}) +
+           text;
+  }
   std::fwrite(text.data(), 1, text.size(), stdout);
   const bool printed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
   const std::lock_guard<std::mutex> lock(mu_);

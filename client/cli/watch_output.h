@@ -35,8 +35,6 @@ class WatchPrinter {
  public:
   WatchPrinter(bool json, bool initial_state);
 
-  // The names of the table's columns.
-  void PrintHeader();
   // False: stdout takes no more, and nothing is printed from now on.
   bool Print(const WatchEvent& event);
   // Nothing is printed from now on. False if a line is stuck on its way out for longer than
@@ -59,8 +57,9 @@ class WatchPrinter {
 
   const bool json_;
   const bool initial_state_;
-  LiveTable table_;           // Of the one who prints.
-  bool interrupted_ = false;  // Likewise.
+  LiveTable table_;  // These three are of the one who prints.
+  bool header_printed_ = false;
+  bool interrupted_ = false;
 
   mutable std::mutex mu_;  // Guards all that follows.
   bool printing_ = false;

@@ -12,6 +12,10 @@ namespace {
 
 constexpr size_t kMaxLeasesInCall = 1000;  // The contract's limit.
 constexpr Duration kLongestSleep = std::chrono::minutes(1);
+// gRPC's poller ("epoll1" in 1.51) starts its whole wait anew when the process was stopped and is
+// continued, so that a lease would be renewed, or found lost, up to a third of its ttl late. Short
+// waits lose little.
+constexpr Duration kLongestWait = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -68,7 +72,7 @@ void Renewer::Loop() {
     const TimePoint until = RunOnce(SteadyClock::now());
     void* tag = nullptr;
     bool ok = false;
-    if (queue_.AsyncNext(&tag, &ok, ToGrpcDeadline(until)) != grpc::CompletionQueue::GOT_EVENT) {
+    if (!NextUntil(until, tag, ok)) {
       continue;
     }
     if (tag == &wake_alarm_) {
@@ -84,6 +88,16 @@ void Renewer::Loop() {
   bool ok = false;
   while (queue_.Next(&tag, &ok)) {
     if (tag != &wake_alarm_) delete static_cast<RenewCall*>(tag);
+  }
+}
+
+bool Renewer::NextUntil(TimePoint until, void*& tag, bool& ok) {
+  while (true) {
+    const TimePoint now = SteadyClock::now();
+    const TimePoint next = std::min(until, now + kLongestWait);
+    const auto got = queue_.AsyncNext(&tag, &ok, ToGrpcDeadline(next));
+    if (got == grpc::CompletionQueue::GOT_EVENT) return true;
+    if (SteadyClock::now() >= until) return false;
   }
 }
 

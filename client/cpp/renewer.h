@@ -60,6 +60,8 @@ class Renewer {
   struct RenewCall;
 
   void Loop();
+  // What comes out of the queue next; false: nothing until then.
+  bool NextUntil(TimePoint until, void*& tag, bool& ok);
   // Sends what is due, loses what is over, and says when to come again.
   TimePoint RunOnce(TimePoint now);
   void StartCall(std::vector<std::shared_ptr<HeldLease>> leases, TimePoint now);

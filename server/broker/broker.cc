@@ -13,9 +13,11 @@ namespace {
 // then keeps its counters.
 constexpr Duration kEmptyGrace = std::chrono::minutes(1);
 constexpr Duration kEmptyCheckPeriod = std::chrono::seconds(1);
-// Rounds of one RunOnce. With 32 steps a shard each, more than any burst needs; the rest is the
-// next call's.
+// Rounds of one RunOnce, and how long they may take; what is left then is the next call's, which is
+// asked for. The thread that calls it is also the broker's beat: were it away for long, the
+// broker's time would stand still (StallClock).
 constexpr int kMaxRounds = 4096;
+constexpr Duration kMaxRun = std::chrono::milliseconds(50);
 
 // Numbers of a namespace that keeps nothing on disk start from the time, two for each microsecond,
 // so that they do not go back over a restart unless more than two million were given out each
@@ -143,11 +145,14 @@ void Broker::RunOnce() {
     tables.reserve(tables_by_id_.size());
     for (const auto& [id, table] : tables_by_id_) tables.push_back(table);
   }
+  const MonotonicTime start = clock_.MonotonicNow();
   for (int round = 0; round < kMaxRounds && !tables.empty(); ++round) {
     const Instant now = clock_.Now();
+    if (now.mono - start > kMaxRun) break;
     std::erase_if(tables, [&](const auto& table) { return !table->Sweep(now); });
   }
   RemoveEmpty(clock_.Now());
+  if (!tables.empty() && wake_reaper_) wake_reaper_();
 }
 
 void Broker::Shutdown() {

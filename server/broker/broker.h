@@ -148,7 +148,8 @@ class Broker {
   // --- time and life ---
 
   // Does what is due: expiries, timeouts, evictions that limits ask for. At most 100 us under one
-  // lock at a time. The reaper thread only repeats this.
+  // lock at a time. What takes more than 50 ms in all is left to the next call, which is asked for.
+  // The reaper thread only repeats this.
   void RunOnce();
   // Called (from any thread, with no lock held) when something needs RunOnce soon, such as a
   // lowered limit. Set before the first call; may be empty.

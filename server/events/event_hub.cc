@@ -28,6 +28,8 @@ Subscription::~Subscription() { hub_.Remove(*this); }
 
 EventBatch Subscription::Read(size_t max_bytes) { return hub_.Read(*this, max_bytes); }
 
+void Subscription::SetUntilEndOf(uint64_t generation) { hub_.SetUntilEndOf(*this, generation); }
+
 bool Subscription::Wants(const StoredEvent& event) const {
   if (!filter_.Matches(event.header)) return false;
   return cut_ == nullptr || !cut_->Contains(event.revision, event.header);
@@ -127,6 +129,13 @@ void EventHub::Remove(Subscription& subscription) {
   }
   subscriber_count_.store(all_.size(), std::memory_order_relaxed);
   if (subscription.filter_.WantsAnyOf(kPinEvents)) RefreshPinTypesLocked();
+}
+
+void EventHub::SetUntilEndOf(Subscription& subscription, uint64_t generation) {
+  MutexLock lock(mu_);
+  subscription.filter_.until_end_of = generation;
+  subscription.next_ = subscription.start_ + 1;
+  subscription.last_ = last_revision_.load(std::memory_order_relaxed);
 }
 
 EventBatch EventHub::Read(Subscription& subscription, size_t max_bytes) {

@@ -59,8 +59,9 @@ class Subscription {
 
   // Where it began: all that is newer will be read.
   uint64_t start() const { return start_; }
-  // Changes which generation ends the stream. Before the first Read.
-  void SetUntilEndOf(uint64_t generation) { filter_.until_end_of = generation; }
+  // Changes which generation ends the stream. Before the first Read, which then looks at everything
+  // up to now: what came meanwhile was shown to the index with the filter as it was.
+  void SetUntilEndOf(uint64_t generation);
   // Events that `cut` contains are left out. Before the first Read.
   void SetCut(InitialCut cut) { cut_ = std::make_unique<InitialCut>(std::move(cut)); }
   const EventFilter& filter() const { return filter_; }
@@ -168,6 +169,7 @@ class EventHub {
   using Subscribers = absl::flat_hash_set<Subscription*>;
 
   void Remove(Subscription& subscription) ABSL_LOCKS_EXCLUDED(mu_);
+  void SetUntilEndOf(Subscription& subscription, uint64_t generation) ABSL_LOCKS_EXCLUDED(mu_);
   EventBatch Read(Subscription& subscription, size_t max_bytes) ABSL_LOCKS_EXCLUDED(mu_);
   // Looks at a few events. False when there are no more, or the batch is full.
   bool ReadSomeLocked(Subscription& subscription, size_t max_bytes, EventBatch& batch)

@@ -86,7 +86,9 @@ SubscribeReactor* SubscribeReactor::Refuse(grpc::CallbackServerContext& context,
 }
 
 absl::Status SubscribeReactor::RegisterLocked(const pb::SubscribeRequest& request) {
-  absl::Status status = shared_.registry.Enter(self_, started_ + heartbeat_interval_);
+  // Due at once, to say when it wants to be called: the wheel, when empty, is moved on to the first
+  // time that it is given, and must not be ahead of the clock.
+  absl::Status status = shared_.registry.Enter(self_, started_);
   if (!status.ok()) return status;
   std::optional<uint64_t> after;
   if (request.has_after_revision()) after = request.after_revision();
@@ -101,7 +103,9 @@ absl::Status SubscribeReactor::RegisterLocked(const pb::SubscribeRequest& reques
   }
   if (request.send_initial_state()) {
     phase_ = Phase::kInitial;
-    initial_keys_.assign(request.keys().begin(), request.keys().end());
+    // Each key once, which in the request it need not be.
+    const auto& keys = stream_->subscription->filter().keys;
+    initial_keys_.assign(keys.begin(), keys.end());
     initial_labels_ = FromProto(request.labels());
     initial_prefix_ = request.key_prefix();
     initial_cursor_ = ListCursor{};
@@ -126,9 +130,9 @@ absl::Status SubscribeReactor::FollowGenerationLocked(const pb::SubscribeRequest
     }
     generation = session->generation;
   }
-  stream_->subscription->SetUntilEndOf(generation);
   // What is over may have ended after the revision to resume from: its event is still to come then.
   if (!live || session->generation != generation) over_at_ = stream_->table->revision();
+  stream_->subscription->SetUntilEndOf(generation);  // The first reading goes beyond over_at_.
   return absl::OkStatus();
 }
 
@@ -152,7 +156,9 @@ MonotonicTime SubscribeReactor::OnTimer(MonotonicTime now) {
   const MonotonicTime end_of_age = started_ + shared_.max_age;
   if (writing_) {
     if (now - last_write_ < shared_.write_timeout) {
-      return std::min(last_write_ + shared_.write_timeout, end_of_age);
+      // Not only when the write is overdue: it may be done in a moment, and the stream be quiet
+      // then.
+      return std::min({last_write_ + shared_.write_timeout, now + heartbeat_interval_, end_of_age});
     }
     FinishLocked(StreamEnd::kStalled,
                  ResumableLocked(Reason::kSubscriberTooSlow, "a message was not taken in time"));

@@ -95,6 +95,7 @@ bool SessionTable::RelievePressure(absl::string_view owner, int limit, Effects& 
 bool SessionTable::EvictOne(absl::string_view owner, Effects& fx, Instant now) {
   // Each round either evicts, or finds that another thread has taken what was seen.
   while (true) {
+    const uint64_t arrivals = context_.idle_arrivals.load();
     Shard* oldest = nullptr;
     MonotonicTime since = MonotonicTime::max();
     for (const auto& shard : shards_) {
@@ -110,7 +111,12 @@ bool SessionTable::EvictOne(absl::string_view owner, Effects& fx, Instant now) {
         oldest = shard.get();
       }
     }
-    if (oldest == nullptr) return false;
+    if (oldest == nullptr) {
+      // The shards are looked at one after the other. What became idle in one that was passed, as
+      // the last of another was taken, was there all the time and not seen (C05).
+      if (context_.idle_arrivals.load() == arrivals) return false;
+      continue;
+    }
     MutexLock lock(oldest->mu);
     if (!oldest->MayEvict()) return false;
     if (oldest->EvictOldest(owner, now, fx)) return true;

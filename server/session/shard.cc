@@ -81,7 +81,10 @@ void Shard::EnterIdleLocked(EntryIndex index, Effects& fx) {
     entry.details->owner_idle->idle.emplace(entry.last_active, index);
   }
   LowerDueLocked(IdleDueLocked(entry.last_active));
-  if (context_.ledger.under_pressure()) fx.RelieveOwner(entry.details->owner);
+  if (context_.ledger.under_pressure()) {
+    context_.idle_arrivals.fetch_add(1);  // After it can be found: see SessionTable::EvictOne.
+    fx.RelieveOwner(entry.details->owner);
+  }
 }
 
 void Shard::LeaveIdleLocked(EntryIndex index) {

@@ -132,7 +132,7 @@ void Shard::Deliver(CapacityLedger::Grant grant, Instant now, Effects& fx) {
   if (!entry.live() && entry.queue != nullptr && entry.queue->group == grant.to.group) {
     for (const auto& [arrival, waiter] : entry.queue->waiters) {
       if (waiter->if_absent != IfAbsent::kCreate) continue;
-      context_.ledger.Withdraw(arrival);  // One that came while the grant was on its way is in it.
+      context_.ledger.Withdraw(arrival);  // One that queued again in the meantime is in it.
       JoinLedgerLocked(grant.to.entry, *waiter, fx);
     }
   }

@@ -80,6 +80,8 @@ struct TableContext {
   const TableEventOptions event_options;
   EventMemory own_event_memory;
   EventHub events;
+  // How often a session became idle while somebody waited for an eviction.
+  std::atomic<uint64_t> idle_arrivals = 0;
   // Suspended records in all shards, for their bound.
   std::atomic<uint64_t> suspended = 0;
 

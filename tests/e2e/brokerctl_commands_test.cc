@@ -273,10 +273,6 @@ TEST_F(BrokerctlTest, KeysMayBeNamedAsCommandsAndFlagsAre) {
 }
 
 // brokerctl sets a variable for gRPC, which is nothing for the command.
-TEST_F(BrokerctlTest, RunLeavesTheEnvironmentAsItWas) {
-  EXPECT_EQ(Ctl({"run", "-k", "a", "--", "sh", "-c", "env | grep GRPC_POLL"}).out, "");
-}
-
 TEST_F(BrokerctlTest, RunHoldsAndReleases) {
   const CtlResult run = Ctl({"run", "--key", "a", "--exclusive", "--endpoint-name", "here", "--",
                              "sh", "-c", "echo $SESSION_ENDPOINT; exit 7"});

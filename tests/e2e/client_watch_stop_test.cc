@@ -88,6 +88,7 @@ TEST_F(WatchStopTest, TheDestructorWaitsForARunningCallback) {
     left = true;
   });
   entered.get_future().wait();
+  ASSERT_TRUE(Await([&] { return fake_.open_streams() == 1; }));
   std::atomic<bool> destroyed = false;
   std::thread destroyer([&] {
     watcher.reset();

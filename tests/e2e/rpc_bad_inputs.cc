@@ -39,6 +39,7 @@ constexpr char kRelease[] = "SessionBrokerService/Release";
 constexpr char kEnd[] = "SessionBrokerService/End";
 constexpr char kGet[] = "SessionBrokerService/GetSession";
 constexpr char kList[] = "SessionBrokerService/ListSessions";
+constexpr char kSubscribe[] = "SessionBrokerService/Subscribe";
 constexpr char kGetNamespace[] = "AdminService/GetNamespace";
 constexpr char kUpdateNamespace[] = "AdminService/UpdateNamespace";
 constexpr char kListNamespaces[] = "AdminService/ListNamespaces";
@@ -206,6 +207,76 @@ std::vector<BadInput> SessionInputs() {
        Spoil<L>([](L& r) { r.set_page_token("bjE6ZGVmYXVsdA=="); })},
       {"PageTokenSpelledOtherwise", kList, "page_token",
        Spoil<L>([](L& r) { r.set_page_token("czE6MC4w  "); })},
+  };
+}
+
+std::vector<BadInput> SubscribeInputs() {
+  using S = pb::SubscribeRequest;
+  return {
+      {"NamespaceTooLong", kSubscribe, "namespace",
+       Spoil<S>([](S& r) { r.set_namespace_(Times(64)); })},
+      {"NamespaceCharacter", kSubscribe, "namespace",
+       Spoil<S>([](S& r) { r.set_namespace_("a b"); })},
+      {"NamespaceNotUtf8", kSubscribe, "namespace",
+       Spoil<S>([](S& r) { r.set_namespace_("\xff"); })},
+      {"KeysTooMany", kSubscribe, "keys", Spoil<S>([](S& r) {
+         for (int i = 0; i < 1001; ++i) r.add_keys(absl::StrCat(i));
+       })},
+      {"SecondKeyEmpty", kSubscribe, "keys[1]", Spoil<S>([](S& r) {
+         r.add_keys("a");
+         r.add_keys("");
+       })},
+      {"KeyTooLong", kSubscribe, "keys[0]", Spoil<S>([](S& r) { r.add_keys(Times(257)); })},
+      {"KeyNotUtf8", kSubscribe, "keys[0]", Spoil<S>([](S& r) { r.add_keys("\xff"); })},
+      {"PrefixTooLong", kSubscribe, "key_prefix",
+       Spoil<S>([](S& r) { r.set_key_prefix(Times(257)); })},
+      {"PrefixNotUtf8", kSubscribe, "key_prefix",
+       Spoil<S>([](S& r) { r.set_key_prefix("\xe2\x82"); })},
+      {"LabelsTooMany", kSubscribe, "labels",
+       Spoil<S>([](S& r) { TooManyLabels(*r.mutable_labels()); })},
+      {"LabelNameEmpty", kSubscribe, "labels",
+       Spoil<S>([](S& r) { (*r.mutable_labels())[""] = "v"; })},
+      {"LabelValueTooLong", kSubscribe, "labels",
+       Spoil<S>([](S& r) { (*r.mutable_labels())["n"] = Times(257); })},
+      {"LabelNotUtf8", kSubscribe, "labels",
+       Spoil<S>([](S& r) { (*r.mutable_labels())["n"] = "\xff"; })},
+      {"TypeUnknown", kSubscribe, "types[1]", Spoil<S>([](S& r) {
+         r.add_types(pb::EVENT_TYPE_CREATED);
+         r.add_types(static_cast<pb::EventType>(17));
+       })},
+      {"TypeReserved", kSubscribe, "types[0]",
+       Spoil<S>([](S& r) { r.add_types(static_cast<pb::EventType>(11)); })},
+      {"TypeUnspecified", kSubscribe, "types[0]",
+       Spoil<S>([](S& r) { r.add_types(pb::EVENT_TYPE_UNSPECIFIED); })},
+      {"TypeNegative", kSubscribe, "types[0]",
+       Spoil<S>([](S& r) { r.add_types(static_cast<pb::EventType>(-1)); })},
+      {"TypeBeyondABitSet", kSubscribe, "types[0]",
+       Spoil<S>([](S& r) { r.add_types(static_cast<pb::EventType>(33)); })},
+      {"HeartbeatNegative", kSubscribe, "heartbeat_interval",
+       Spoil<S>([](S& r) { r.mutable_heartbeat_interval()->set_seconds(-1); })},
+      {"HeartbeatNanosTooBig", kSubscribe, "heartbeat_interval",
+       Spoil<S>([](S& r) { r.mutable_heartbeat_interval()->set_nanos(1'000'000'000); })},
+      {"RevisionAndInitialState", kSubscribe, "after_revision", Spoil<S>([](S& r) {
+         r.set_after_revision(0);
+         r.set_send_initial_state(true);
+       })},
+      {"FinishWithoutKey", kSubscribe, "finish_at_end",
+       Spoil<S>([](S& r) { r.set_finish_at_end(true); })},
+      {"FinishWithTwoKeys", kSubscribe, "finish_at_end", Spoil<S>([](S& r) {
+         r.add_keys("a");
+         r.add_keys("b");
+         r.set_finish_at_end(true);
+       })},
+      {"GenerationWithoutFinish", kSubscribe, "generation", Spoil<S>([](S& r) {
+         r.add_keys("a");
+         r.set_generation(1);
+       })},
+      {"Garbage", kSubscribe, "request",
+       [](const HeldLeases&) {
+         return std::string(
+             "\x12\x7f"
+             "abc");
+       }},
   };
 }
 

@@ -28,6 +28,7 @@ inline void PrintTo(const BadInput& input, std::ostream* out) { *out << input.na
 std::vector<BadInput> AcquireInputs();
 std::vector<BadInput> LeaseInputs();
 std::vector<BadInput> SessionInputs();
+std::vector<BadInput> SubscribeInputs();
 std::vector<BadInput> AdminInputs();
 
 }  // namespace broker

@@ -63,7 +63,8 @@ TEST(ServerTest, PortThatIsTakenIsRefused) {
   StallClock stall_clock(clock);
   Broker broker(Broker::Options(), stall_clock);
 
-  const auto second = RpcServer::Start(first.server().address(), RpcServer::Options(), broker, clock, stall_clock);
+  const auto second =
+      RpcServer::Start(first.server().address(), RpcServer::Options(), broker, clock, stall_clock);
 
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(absl::StrContains(second.status().message(), first.server().address()));

@@ -136,6 +136,7 @@ std::string NameOf(const ::testing::TestParamInfo<BadInput>& info) {
 INSTANTIATE_TEST_SUITE_P(Acquire, BadInputTest, ::testing::ValuesIn(AcquireInputs()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Lease, BadInputTest, ::testing::ValuesIn(LeaseInputs()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Session, BadInputTest, ::testing::ValuesIn(SessionInputs()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Subscribe, BadInputTest, ::testing::ValuesIn(SubscribeInputs()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Admin, BadInputTest, ::testing::ValuesIn(AdminInputs()), NameOf);
 
 // The limits themselves are fine: without this a check that is off by one would pass above.
@@ -166,6 +167,29 @@ TEST(LimitTest, WhatIsJustWithinEveryLimitIsTaken) {
   failure.mutable_failure()->set_message(Times(1024));
   pb::ActivateResponse failed;
   EXPECT_TRUE(stub->Activate(NewContext().get(), failure, &failed).ok());
+}
+
+TEST(LimitTest, ASubscribeJustWithinEveryLimitIsTaken) {
+  BrokerServer server;
+  auto stub = pb::SessionBrokerService::NewStub(server.channel());
+  pb::SubscribeRequest request;
+  for (int i = 0; i < 1000; ++i) request.add_keys(absl::StrCat(Times(252), 1000 + i));
+  request.set_key_prefix(Times(256));
+  for (int i = 0; i < 32; ++i) {
+    (*request.mutable_labels())[absl::StrCat(Times(61), 10 + i)] = Times(256);
+  }
+  for (const int type : {1, 2, 3, 8, 9, 10, 12, 13, 14, 15, 16}) {
+    request.add_types(static_cast<pb::EventType>(type));
+  }
+  request.mutable_heartbeat_interval()->set_seconds(315'576'000'000);
+  request.set_send_initial_state(true);
+  const auto context = NewContext();
+
+  const auto stream = stub->Subscribe(context.get(), request);
+
+  pb::SubscribeResponse message;
+  EXPECT_TRUE(stream->Read(&message) && message.has_synced()) << message.ShortDebugString();
+  context->TryCancel();
 }
 
 // One that is malformed fails no other.

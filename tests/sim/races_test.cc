@@ -99,7 +99,7 @@ TEST(Races, NoCallerAtTheCapIsRefusedByTheReaperThatItMeets) {
   });
 
   Race(
-      kThreads, 300 * kScale,
+      kThreads, 100 * kScale,
       [&](int thread, int round) {
         const std::string key = absl::StrCat("key", thread, "-", round);
         outcomes[thread] = AcquireAndWait(table, AskFor(key, kNoWait), system_clock.Now());
@@ -145,7 +145,9 @@ TEST(Races, CallersThatMayNotWaitAreAnsweredThoughNobodySweeps) {
 // C05: all of them want the same key, and one slot serves them all.
 TEST(Races, CallersThatMeetAtOneKeyHaveOneSessionEvicted) {
   constexpr int kThreads = 4, kIdle = 6;
-  SessionTable table(StressOptions(), Config(kIdle));
+  SessionTable::Options options = StressOptions();
+  options.shard_count = 256;  // So that it takes a while to find one to evict.
+  SessionTable table(std::move(options), Config(kIdle));
   const auto evicted = [&] { return table.Stats().ends[static_cast<int>(EndCause::kEvicted)]; };
   for (int i = 0; i < kIdle; ++i) {
     auto made =

@@ -24,11 +24,13 @@ class BrokerServer {
  public:
   explicit BrokerServer(const Broker::Options& options = Broker::Options(),
                         const RpcServer::Options& rpc_options = RpcServer::Options())
-      : broker_(WithEncoder(options), stall_clock_), reaper_("reaper", std::chrono::milliseconds(20), [this] {
+      : broker_(WithEncoder(options), stall_clock_),
+        reaper_("reaper", std::chrono::milliseconds(20), [this] {
           stall_clock_.Tick();
           broker_.RunOnce();
         }) {
-    auto server = RpcServer::Start("127.0.0.1:0", rpc_options, broker_, system_clock_, stall_clock_);
+    auto server =
+        RpcServer::Start("127.0.0.1:0", rpc_options, broker_, system_clock_, stall_clock_);
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = NewChannel();

@@ -29,9 +29,8 @@ class EventTruth {
   EventTruth(const EventTruth&) = delete;
   EventTruth& operator=(const EventTruth&) = delete;
 
-  // Revisions grow; a generation is created, perhaps activated, and ends once, with a reason where
-  // there has to be one; nothing happens to it before or after; nothing of two generations of a key
-  // is interleaved.
+  // Revisions grow; a generation is created, perhaps activated, and ends once; nothing happens to
+  // it before or after; nothing of two generations of a key is interleaved.
   std::string CheckHistory() const;
   // It ends in these sessions.
   std::string CheckOutcome(const std::vector<sessionbroker::v1::Session>& sessions) const;

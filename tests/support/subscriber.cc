@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/await.h"
 
 namespace broker {
@@ -120,6 +121,13 @@ std::optional<uint64_t> Subscriber::synced() const {
 bool Subscriber::ended() const {
   std::lock_guard<std::mutex> lock(mu_);
   return status_.has_value();
+}
+
+std::string Subscriber::Summary() const {
+  std::lock_guard<std::mutex> lock(mu_);
+  return absl::StrCat(request_.ShortDebugString(), "\n  ", initial_.size(), " initial, ",
+                      events_.size(), " events, reached ", reached_, ", messages ", kinds_, ", ",
+                      status_.has_value() ? ToText(*status_) : "not ended");
 }
 
 grpc::Status Subscriber::Status() {

@@ -50,6 +50,8 @@ class Subscriber {
   uint64_t reached() const;
   std::optional<uint64_t> synced() const;
   bool ended() const;
+  // All of it in short, for messages.
+  std::string Summary() const;
   // How it ended; waits for that.
   grpc::Status Status();
   RpcError Error() { return DetailsOf(Status()); }

@@ -220,5 +220,45 @@ TEST_F(BrokerCallsTest, NamespaceThatIsConfiguredAfterTheShutdownRefusesAcquires
   EXPECT_THAT(Acquire("late", "a").status(), IsError(Reason::kShuttingDown));
 }
 
+// A clock for which every reading takes ten milliseconds.
+class SlowClock final : public Clock {
+ public:
+  Instant Now() const override {
+    clock_.Advance(std::chrono::milliseconds(10));
+    return clock_.Now();
+  }
+  void Advance(Duration by) { clock_.Advance(by); }
+
+ private:
+  mutable FakeClock clock_;
+};
+
+// The reaper's thread is the broker's beat: it must not be away for long.
+TEST(BrokerRunTest, RunThatTakesLongStopsAndAsksToBeCalledAgain) {
+  constexpr int kSessions = 6000;
+  SlowClock clock;
+  Broker::Options options;
+  options.defaults.max_sessions = kSessions;
+  options.defaults.init_timeout = std::chrono::minutes(1);
+  Broker broker(options, clock);
+  int wakes = 0;
+  broker.SetWakeReaper([&wakes] { ++wakes; });
+  for (int i = 0; i < kSessions; ++i) {
+    AcquireParams params;
+    const std::string key = absl::StrCat("k", i);
+    params.key = key;
+    broker.Acquire("ns", params, nullptr);
+  }
+  clock.Advance(std::chrono::hours(1));
+  const auto left = [&] { return broker.GetNamespace("ns").stats.initializing; };
+
+  broker.RunOnce();
+  EXPECT_GT(left(), 0u);
+  EXPECT_EQ(wakes, 1);
+
+  for (int runs = 1; left() > 0 && runs < 100; ++runs) broker.RunOnce();
+  EXPECT_EQ(left(), 0u);
+}
+
 }  // namespace
 }  // namespace broker

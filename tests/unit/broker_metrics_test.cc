@@ -1,11 +1,11 @@
 #include "server/broker/broker_metrics.h"
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <numeric>
-#include <set>
-#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>

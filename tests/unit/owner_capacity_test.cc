@@ -292,6 +292,24 @@ TEST_F(OwnerCapacityTest, CapThatIsSetLaterAppliesToWhatExists) {  // C11
   EXPECT_FALSE(AcquireNowFor("o", "d").granted());
 }
 
+// More at once than one call evicts: the sweep does the rest.
+TEST_F(OwnerCapacityTest, EveryWaiterOfAnOwnerIsServedWhoseSessionsBecomeIdleAllAtOnce) {  // C13
+  constexpr int kSessions = 25;
+  options_.shard_count = 1;
+  config_.max_sessions_per_owner = kSessions;
+  for (int i = 0; i < kSessions; ++i) {
+    const Ask ask = {.owner = "o", .lease_ttl = 10s};
+    Activate(Acquire("old" + std::to_string(i), ask).lease());
+  }
+  std::vector<AcquireCall> waiters;
+  for (int i = 0; i < kSessions; ++i) waiters.push_back(AcquireFor("o", std::to_string(i)));
+
+  AdvanceAndSweep(11s);
+
+  for (const AcquireCall& waiter : waiters) EXPECT_TRUE(waiter.granted());
+  EXPECT_EQ(Ends(EndCause::kEvicted), uint64_t{kSessions});
+}
+
 TEST_F(OwnerCapacityTest, RaisedCapServesTheOwnersWaiters) {  // C14
   Create("a", {.owner = "o"});
   Create("b", {.owner = "o"});
