@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cstdlib>
@@ -25,6 +26,12 @@ uint16_t LocalPort(int fd) {
 }
 
 }  // namespace
+
+void BoundUnsent(int fd, Duration bound) {
+  const auto ms = static_cast<unsigned>(bound / std::chrono::milliseconds(1));
+  // Best effort: without it only the keepalive pings are left.
+  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+}
 
 int CloseConnectionsOf(uint16_t port) {
   const std::unique_ptr<DIR, int (*)(DIR*)> open_files(opendir("/proc/self/fd"), closedir);

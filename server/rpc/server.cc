@@ -91,8 +91,11 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view li
   broker.SetWakeDispatcher([raw = self.get()] { raw->WakeStreams(); });
   self->watchdog_ = std::make_unique<LoopWatchdog>(
       self->server_->InProcessChannel(grpc::ChannelArguments()), raw_clock, stall_clock);
+  const Duration unsent_bound = options.keepalive_time + options.keepalive_timeout;
   self->accept_loop_ = std::make_unique<AcceptLoop>(
-      *std::move(listener), raw_clock, [acceptor = self->acceptor_.get()](int listener_fd, int fd) {
+      *std::move(listener), raw_clock,
+      [acceptor = self->acceptor_.get(), unsent_bound](int listener_fd, int fd) {
+        BoundUnsent(fd, unsent_bound);
         grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
         connection.listener_fd = listener_fd;
         connection.fd = fd;

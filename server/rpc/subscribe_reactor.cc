@@ -287,8 +287,8 @@ void SubscribeReactor::FinishLocked(StreamEnd end, const absl::Status& status) {
   if (finished_) return;
   finished_ = true;
   finished_at_ = shared_.clock.MonotonicNow();
-  stream_.reset();  // Leaves the event hub.
-  shared_.registry.CountEnd(end);
+  shared_.registry.CountEnd(end);  // Before it is seen to be gone.
+  stream_.reset();                 // Leaves the event hub.
   Finish(ToGrpcStatus(status));
 }
 

@@ -118,7 +118,6 @@ TEST(SubscribeSlowTest, AStalledReaderHoldsUpNobodyAndIsToldWhereItFellBehind) {
   for (const pb::Event& event : fast.events()) {
     if (event.revision() <= revision) before.push_back(event);
   }
-  std::cout << "got " << before.size() << std::endl;
   EXPECT_GT(before.size(), 0u);
   EXPECT_EQ(EventTruth(before).CheckStream(stalled.record()), "");
   pb::SubscribeRequest request = LifecycleEvents();
@@ -150,7 +149,6 @@ TEST(SubscribeSlowTest, AReaderThatTakesNothingIsCutOffAndGoesOnByResuming) {
   EXPECT_TRUE(Await([&] { return server.broker().GetNamespace("default").events.subscribers == 1; },
                     seconds(3)));
   EXPECT_EQ(server.server().streams().ends(StreamEnd::kStalled), 1u);
-  EXPECT_TRUE(Await([&] { return server.server().streams().size() == 1; }));
 
   proxy.SetToClient(TcpProxy::Mode::kForward);
   const grpc::Status status = stuck.Status();
@@ -158,6 +156,7 @@ TEST(SubscribeSlowTest, AReaderThatTakesNothingIsCutOffAndGoesOnByResuming) {
               status.error_code() == grpc::StatusCode::CANCELLED)
       << ToText(status);
   EXPECT_LT(stuck.reached(), last);
+  EXPECT_TRUE(Await([&] { return server.server().streams().size() == 1; }));
   pb::SubscribeRequest request = LifecycleEvents();
   request.set_after_revision(stuck.reached());
   Subscriber resumed(ChannelTo(proxy.address()), request);
@@ -165,6 +164,25 @@ TEST(SubscribeSlowTest, AReaderThatTakesNothingIsCutOffAndGoesOnByResuming) {
   StreamRecord record = {"stuck", LifecycleEvents(), {}, *stuck.synced(), stuck.events()};
   for (const pb::Event& event : resumed.events()) record.events.push_back(event);
   EXPECT_EQ(EventTruth(witness.events()).CheckStream(record), "");
+}
+
+// F03, F06: what gRPC has in hand for a connection that takes nothing keeps its call from being
+// over; it must not for longer than the keepalive allows.
+TEST(SubscribeSlowTest, AConnectionThatTakesNothingAnyMoreIsClosedWithinTheKeepaliveBound) {
+  RpcServer::Options options = WithWriteTimeout(milliseconds(400));
+  options.keepalive_time = milliseconds(300);
+  options.keepalive_timeout = milliseconds(200);
+  BrokerServer server(Broker::Options(), options);
+  SessionCalls calls(server.channel());
+  TcpProxy proxy(server.server().address());
+  Subscriber stuck(ChannelTo(proxy.address()), LifecycleEvents());
+  ASSERT_TRUE(stuck.AwaitSynced());
+
+  proxy.SetToClient(TcpProxy::Mode::kHold);
+  for (int i = 0; i < kMany; ++i) MakeLargeEvents(calls);
+
+  EXPECT_TRUE(Await([&] { return server.server().streams().size() == 0; }, seconds(10)));
+  EXPECT_EQ(server.broker().GetNamespace("default").events.subscribers, 0u);
 }
 
 // F06, F09: it has not been cut off yet, and goes on as if nothing had been, beats and all.
