@@ -34,7 +34,7 @@ absl::string_view StreamEndName(StreamEnd end) {
   return "";
 }
 
-absl::Status StreamRegistry::Enter(std::shared_ptr<TimedStream> stream, MonotonicTime due) {
+absl::Status StreamRegistry::Enter(std::shared_ptr<TimedStream> stream, MonotonicTime now) {
   MutexLock lock(mu_);
   if (shutdown_) return MakeError(Reason::kShuttingDown, "the broker is shutting down");
   if (places_.size() >= max_streams_) {
@@ -48,8 +48,8 @@ absl::Status StreamRegistry::Enter(std::shared_ptr<TimedStream> stream, Monotoni
   auto place = std::make_unique<Place>();
   const TimedStream* key = stream.get();
   place->stream = std::move(stream);
-  wheel_.CatchUp(due);
-  wheel_.Arm(*place, due);
+  wheel_.CatchUp(now);
+  wheel_.Arm(*place, now);
   places_[key] = std::move(place);
   return absl::OkStatus();
 }

@@ -53,9 +53,9 @@ class StreamRegistry {
   StreamRegistry(const StreamRegistry&) = delete;
   StreamRegistry& operator=(const StreamRegistry&) = delete;
 
-  // Keeps `stream` until Leave, and calls it for the first time at `due`. SUBSCRIBER_LIMIT,
+  // Keeps `stream` until Leave, and calls it for the first time soon after `now`. SUBSCRIBER_LIMIT,
   // SHUTTING_DOWN.
-  absl::Status Enter(std::shared_ptr<TimedStream> stream, MonotonicTime due)
+  absl::Status Enter(std::shared_ptr<TimedStream> stream, MonotonicTime now)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Does nothing for one that is not there.
   void Leave(const TimedStream* stream) ABSL_LOCKS_EXCLUDED(mu_);

@@ -131,6 +131,30 @@ TEST(WatchdogTest, StuckEventLoopIsSeenWhileItIsStuckAndTakenOffTheClock) {
   EXPECT_TRUE(Await([&] { return server.server().watchdog().lag() < std::chrono::seconds(1); }));
 }
 
+// A client that pings more often than it may is told so, and one that does not goes on.
+TEST(KeepaliveTest, ClientsThatPingTooMuchAreTold) {
+  BrokerServer server;
+  for (const int ping_ms : {200, 6000}) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, ping_ms);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+    auto stub = sessionbroker::v1::SessionBrokerService::NewStub(grpc::CreateCustomChannel(
+        server.server().address(), grpc::InsecureChannelCredentials(), arguments));
+    auto context = NewContext(std::chrono::seconds(8));
+    sessionbroker::v1::SubscribeRequest quiet;
+    quiet.mutable_heartbeat_interval()->set_seconds(100);
+    const auto stream = stub->Subscribe(context.get(), quiet);
+    sessionbroker::v1::SubscribeResponse response;
+    while (stream->Read(&response)) {
+    }
+    const grpc::Status status = stream->Finish();
+    const bool told = status.error_code() == grpc::StatusCode::UNAVAILABLE;
+    EXPECT_EQ(told, ping_ms < 1000) << ping_ms << " ms: " << status.error_message();
+  }
+}
+
 TEST(HostPortTest, AddressesAreReadAndNonsenseIsNot) {
   EXPECT_EQ(ParseHostPort("127.0.0.1:7400")->port, 7400);
   EXPECT_EQ(ParseHostPort("127.0.0.1:7400")->host, "127.0.0.1");

@@ -1,6 +1,8 @@
 // F06: a subscriber that does not read harms nobody but itself, and is told.
 #include <chrono>
+#include <csignal>
 #include <fstream>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -211,6 +213,27 @@ TEST(SubscribeSlowTest, AReaderThatPausesMissesNothingAndItsHeartbeatsComeAgain)
   EXPECT_LT(SteadyClock::now() - start, seconds(3));
   const StreamRecord record = {"paused", LifecycleEvents(), {}, *paused.synced(), paused.events()};
   EXPECT_EQ(EventTruth(witness.events()).CheckStream(record), "");
+}
+
+// H02, F06: also with writes that the system does not take.
+TEST(SubscribeSlowTest, AConnectionThatTakesNothingHoldsUpNoExit) {
+  BrokerProcess broker({"--memory"});
+  ASSERT_NE(broker.address(), "") << broker.process().Errors();
+  TcpProxy proxy(broker.address());
+  SessionCalls calls(ChannelTo(broker.address()));
+  Subscriber stuck(ChannelTo(proxy.address()), LifecycleEvents());
+  ASSERT_TRUE(stuck.AwaitSynced());
+  proxy.SetToClient(TcpProxy::Mode::kHold);
+  for (int i = 0; i < kMany; ++i) MakeLargeEvents(calls);
+
+  const auto start = SteadyClock::now();
+  broker.process().Signal(SIGTERM);
+
+  EXPECT_EQ(broker.process().AwaitExit(), 0) << broker.process().Errors();
+  EXPECT_LT(SteadyClock::now() - start, seconds(10));
+  std::cout << "exit after "
+            << std::chrono::duration_cast<milliseconds>(SteadyClock::now() - start).count() << " ms"
+            << std::endl;
 }
 
 #ifndef ABSL_HAVE_ADDRESS_SANITIZER  // Which keeps what was freed, to know it again.

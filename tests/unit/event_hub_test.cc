@@ -299,6 +299,20 @@ TEST_F(EventHubTest, LastEventOfTheGenerationThatIsFollowedPassesEveryFilter) { 
   EXPECT_TRUE(batch.ended);
 }
 
+TEST_F(EventHubTest, EndThatCameBeforeItWasSaidWhichEndCountsIsStillFound) {  // F01
+  EventFilter filter = Keys({"k"});
+  filter.types = Bit(EventType::kRemoved);
+  auto subscription = Subscribe(filter);
+  Publish(EventType::kEnded, "k", 7);
+  hub_.Dispatch();  // Does not ask for it yet.
+
+  subscription->SetUntilEndOf(7);
+
+  const EventBatch batch = subscription->Read(1 << 20);
+  EXPECT_TRUE(batch.ended);
+  EXPECT_THAT(Split(batch), ElementsAre("1001 ENDED k"));
+}
+
 TEST_F(EventHubTest, BatchesAreBoundedAndNothingIsLostBetweenThem) {
   auto subscription = Subscribe();
   std::vector<std::string> truth, read;
