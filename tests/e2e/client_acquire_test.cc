@@ -1,4 +1,4 @@
-// Acquire, the initializer's verdict and WithSession, against a broker that makes trouble.
+// Acquire and the initializer's verdict, against a broker that makes trouble.
 
 #include <thread>
 #include <utility>
@@ -20,11 +20,6 @@ using ::std::chrono::seconds;
 
 class AcquireTest : public testing::Test {
  protected:
-  absl::StatusOr<std::string> Unexpected(PinnedSession&) {
-    ADD_FAILURE() << "initialize was not to be called";
-    return "";
-  }
-
   FakeBrokerService fake_;
   Client client_{fake_.endpoint(), {.holder = "tester", .call_timeout = seconds(5)}};
 };
@@ -313,101 +308,6 @@ TEST_F(AcquireTest, ALongFailureMessageIsCutBetweenCharacters) {
   EXPECT_EQ(pin->FailInit(message), absl::OkStatus());
 
   EXPECT_EQ(fake_.activations().at(0).failure().message().size(), 1023u);
-}
-
-TEST_F(AcquireTest, WithSessionInitializesUsesAndReleases) {
-  std::string order;
-  const absl::Status status = client_.WithSession(
-      "a",
-      [&](PinnedSession& pin) -> absl::StatusOr<std::string> {
-        EXPECT_TRUE(pin.must_initialize());
-        order += "i";
-        return "10.0.0.7:1";
-      },
-      [&](PinnedSession& pin) {
-        EXPECT_FALSE(pin.must_initialize());
-        EXPECT_EQ(pin.endpoint(), "10.0.0.7:1");
-        EXPECT_EQ(fake_.activations().at(0).activated().endpoint(), "10.0.0.7:1");
-        EXPECT_EQ(fake_.calls("Release"), 0);
-        order += "u";
-        return absl::DataLossError("what use says");
-      });
-
-  EXPECT_EQ(status, absl::DataLossError("what use says"));
-  EXPECT_EQ(order, "iu");
-  EXPECT_EQ(fake_.calls("Release"), 1);
-  EXPECT_EQ(fake_.held_leases(), 0);
-}
-
-TEST_F(AcquireTest, WithSessionDoesNotInitializeWhatIsThere) {
-  auto start = [](PinnedSession&) -> absl::StatusOr<std::string> { return "10.0.0.7:1"; };
-  auto nothing = [](PinnedSession&) { return absl::OkStatus(); };
-  ASSERT_TRUE(client_.WithSession("a", start, nothing).ok());
-
-  const absl::Status status = client_.WithSession(
-      "a", [&](PinnedSession& pin) { return Unexpected(pin); },
-      [&](PinnedSession& pin) {
-        EXPECT_EQ(pin.endpoint(), "10.0.0.7:1");
-        return absl::OkStatus();
-      });
-
-  EXPECT_EQ(status, absl::OkStatus());
-}
-
-TEST_F(AcquireTest, WithSessionTellsWhyInitializeFailed) {
-  const absl::Status status = client_.WithSession(
-      "a",
-      [](PinnedSession&) -> absl::StatusOr<std::string> { return absl::DataLossError("no disk"); },
-      [](PinnedSession&) {
-        ADD_FAILURE() << "use was not to be called";
-        return absl::OkStatus();
-      });
-
-  EXPECT_EQ(status, absl::DataLossError("no disk"));
-  EXPECT_EQ(fake_.activations().at(0).failure().message(), "no disk");
-  EXPECT_EQ(fake_.calls("Release"), 0);
-  EXPECT_EQ(fake_.held_leases(), 0);
-}
-
-TEST_F(AcquireTest, WithSessionUsesNothingThatCouldNotBeActivated) {
-  fake_.FailNext("Activate", MakeBrokerError({.code = grpc::StatusCode::FAILED_PRECONDITION,
-                                              .message = "too late",
-                                              .reason = "LEASE_LOST"}));
-
-  const absl::Status status = client_.WithSession(
-      "a", [](PinnedSession&) -> absl::StatusOr<std::string> { return "10.0.0.7:1"; },
-      [](PinnedSession&) {
-        ADD_FAILURE() << "use was not to be called";
-        return absl::OkStatus();
-      });
-
-  EXPECT_EQ(GetErrorDetails(status).reason, "LEASE_LOST");
-  EXPECT_EQ(fake_.held_leases(), 0);
-}
-
-TEST_F(AcquireTest, WithSessionLetsUseDiscard) {
-  auto start = [](PinnedSession&) -> absl::StatusOr<std::string> { return ""; };
-
-  const absl::Status status = client_.WithSession(
-      "a", start, [](PinnedSession& pin) { return pin.Release(v1::DISPOSITION_DISCARD); });
-
-  EXPECT_EQ(status, absl::OkStatus());
-  ASSERT_EQ(fake_.calls("Release"), 1);
-  EXPECT_EQ(fake_.releases().at(0).disposition(), v1::DISPOSITION_DISCARD);
-}
-
-TEST_F(AcquireTest, WithSessionReleasesWhenUseThrows) {
-  auto start = [](PinnedSession&) -> absl::StatusOr<std::string> { return ""; };
-
-  EXPECT_THROW(client_
-                   .WithSession("a", start,
-                                [](PinnedSession&) -> absl::Status {
-                                  throw std::runtime_error("thrown by use");
-                                })
-                   .IgnoreError(),
-               std::runtime_error);
-
-  EXPECT_EQ(fake_.held_leases(), 0);
 }
 
 }  // namespace
