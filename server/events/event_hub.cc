@@ -30,7 +30,11 @@ EventBatch Subscription::Read(size_t max_bytes) { return hub_.Read(*this, max_by
 
 void Subscription::SetUntilEndOf(uint64_t generation) { hub_.SetUntilEndOf(*this, generation); }
 
+uint64_t Subscription::Reached() const { return hub_.Reached(*this); }
+
 bool Subscription::Wants(const StoredEvent& event) const {
+  // Also where the initial state shows that it has ended: the stream ends with it.
+  if (filter_.IsLast(event.header)) return true;
   if (!filter_.Matches(event.header)) return false;
   return cut_ == nullptr || !cut_->Contains(event.revision, event.header);
 }
@@ -100,7 +104,7 @@ absl::StatusOr<std::unique_ptr<Subscription>> EventHub::Subscribe(EventFilter fi
         unindexed_.insert(subscription.get());
       }
       subscriber_count_.store(all_.size(), std::memory_order_relaxed);
-      RefreshPinTypesLocked();
+      pin_types_.fetch_or(subscription->filter_.types & kPinEvents, std::memory_order_relaxed);
     }
   }
   if (!refused.ok()) return refused;
@@ -136,6 +140,12 @@ void EventHub::SetUntilEndOf(Subscription& subscription, uint64_t generation) {
   subscription.filter_.until_end_of = generation;
   subscription.next_ = subscription.start_ + 1;
   subscription.last_ = last_revision_.load(std::memory_order_relaxed);
+}
+
+uint64_t EventHub::Reached(const Subscription& subscription) const {
+  MutexLock lock(mu_);
+  const bool caught_up = subscription.indexed() && subscription.next_ > subscription.last_;
+  return caught_up ? std::max(dispatched_, subscription.last_) : subscription.next_ - 1;
 }
 
 EventBatch EventHub::Read(Subscription& subscription, size_t max_bytes) {

@@ -57,6 +57,8 @@ class Subscription {
   // is there; the sink is told when that changes.
   EventBatch Read(size_t max_bytes);
 
+  // Everything up to here was read, or is not wanted. With keys this may be ahead of the last Read.
+  uint64_t Reached() const;
   // Where it began: all that is newer will be read.
   uint64_t start() const { return start_; }
   // Changes which generation ends the stream. Before the first Read, which then looks at everything
@@ -171,6 +173,7 @@ class EventHub {
   void Remove(Subscription& subscription) ABSL_LOCKS_EXCLUDED(mu_);
   void SetUntilEndOf(Subscription& subscription, uint64_t generation) ABSL_LOCKS_EXCLUDED(mu_);
   EventBatch Read(Subscription& subscription, size_t max_bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  uint64_t Reached(const Subscription& subscription) const ABSL_LOCKS_EXCLUDED(mu_);
   // Looks at a few events. False when there are no more, or the batch is full.
   bool ReadSomeLocked(Subscription& subscription, size_t max_bytes, EventBatch& batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -14,7 +14,7 @@ void EventRing::Append(StoredEvent event) {
 
 bool EventRing::over_bounds() const {
   if (events_.size() > bounds_.events || bytes_ > bounds_.bytes) return events_.size() > 1;
-  return memory_.over() && events_.size() > kKeptAlways;
+  return memory_.over() && events_.size() > kKeptAlways && bytes_ > memory_.share();
 }
 
 void EventRing::DropFront() {

@@ -20,6 +20,9 @@ class EventMemory {
   void Subtract(size_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   size_t used() const { return used_.load(std::memory_order_relaxed); }
   bool over() const { return used() > limit_; }
+  // What each may keep though all together are over the limit, because others that are quiet do not
+  // give theirs back.
+  size_t share() const { return limit_ / 1024; }
 
  private:
   const size_t limit_;

@@ -144,8 +144,9 @@ void SubscribeReactor::OnEvents() {
 MonotonicTime SubscribeReactor::OnTimer(MonotonicTime now) {
   MutexLock lock(mu_);
   if (finished_) {
-    // Its client does not take the rest, and gRPC would wait for it.
-    if (now - finished_at_ >= kLinger) context_.TryCancel();
+    // Its client does not take the rest, and gRPC would wait for it. Once it is done, the context
+    // is gone.
+    if (!done_ && now - finished_at_ >= kLinger) context_.TryCancel();
     return now + kLinger;
   }
   if (now - started_ >= shared_.max_age) {
@@ -202,6 +203,10 @@ void SubscribeReactor::OnCancel() {
 
 void SubscribeReactor::OnDone() {
   std::shared_ptr<SubscribeReactor> last = std::move(self_);  // May destroy *this on return.
+  {
+    MutexLock lock(mu_);
+    done_ = true;
+  }
   shared_.registry.Leave(this);
   shared_.open.Leave();
 }
@@ -265,7 +270,7 @@ bool SubscribeReactor::SendEventsLocked() {
     FinishLocked(StreamEnd::kTooSlow,
                  ResumableLocked(Reason::kSubscriberTooSlow,
                                  "fell behind what the broker keeps; what came after is lost"));
-  } else if (batch.count == 0 && over_at_.has_value() && reached_ >= *over_at_) {
+  } else if (over_at_.has_value() && reached_ >= *over_at_) {
     FinishLocked(StreamEnd::kSessionEnded, absl::OkStatus());
   } else if (batch.count == 0 && heartbeat_due_) {
     WriteLocked(EncodeHeartbeat(reached_));
@@ -293,11 +298,17 @@ void SubscribeReactor::FinishLocked(StreamEnd end, const absl::Status& status) {
 }
 
 absl::Status SubscribeReactor::ResumableLocked(Reason reason, absl::string_view message) const {
+  // A stream with keys may be ahead of what it was last told of. Before the initial state is
+  // through its changes were not looked at.
+  uint64_t reached = reached_;
+  if (phase_ == Phase::kLive && stream_.has_value()) {
+    reached = std::max(reached, stream_->subscription->Reached());
+  }
   ErrorInfo info;
   info.reason = reason;
-  info.metadata["revision"] = absl::StrCat(reached_);
+  info.metadata["revision"] = absl::StrCat(reached);
   return MakeError(std::move(info),
-                   absl::StrCat(message, "; subscribe again after revision ", reached_));
+                   absl::StrCat(message, "; subscribe again after revision ", reached));
 }
 
 }  // namespace broker

@@ -117,6 +117,7 @@ class SubscribeReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>
   Phase phase_ ABSL_GUARDED_BY(mu_) = Phase::kSynced;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  bool done_ ABSL_GUARDED_BY(mu_) = false;  // gRPC is through with it.
   bool heartbeat_due_ ABSL_GUARDED_BY(mu_) = false;
   grpc::ByteBuffer message_ ABSL_GUARDED_BY(mu_);  // gRPC's while writing_.
   MonotonicTime last_write_ ABSL_GUARDED_BY(mu_);

@@ -17,6 +17,9 @@ constexpr int kSweepBudget = 32;
 constexpr int kListBudget = 10'000;
 constexpr int kListBudgetPerLock = 256;
 constexpr int kAuditEntries = 8;
+// Of a subscriber's initial state. With the largest sessions there are (64 labels, 21 KB) a message
+// of them stays below the 4 MiB that gRPC clients take by default.
+constexpr int kSlotsPerPiece = 64;
 
 }  // namespace
 
@@ -191,7 +194,7 @@ std::optional<ListCursor> SessionTable::ReadPiece(const ListParams& params, List
   ListParams all = params;
   all.limit = std::numeric_limits<size_t>::max();
   MutexLock lock(shard.mu);
-  from.slot = shard.ReadPiece(all, from.slot, kListBudgetPerLock, now, out, cut);
+  from.slot = shard.ReadPiece(all, from.slot, kSlotsPerPiece, now, out, cut);
   if (from.slot == kNil) from = {from.shard + 1, 0};
   return from;
 }

@@ -212,6 +212,15 @@ absl::StatusOr<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateP
   // The reaper would have come in a moment: a late verdict changes nothing (A05).
   if (LapseIfOverLocked(lease, now, fx)) return LeaseLostLocked(ref);
   SessionDetails& details = *entry.details;
+  if (params.labels != nullptr) {
+    size_t count = details.labels.size();
+    for (const auto& [name, value] : *params.labels) count += !details.labels.contains(name);
+    if (count > kMaxSessionLabels) {
+      return InvalidField("activated.labels",
+                          absl::StrCat("with those that the session has there would be ", count,
+                                       " labels; at most ", kMaxSessionLabels, " are kept"));
+    }
+  }
   details.endpoint.assign(params.endpoint.data(), params.endpoint.size());
   entry.has_endpoint = !params.endpoint.empty();
   if (params.labels != nullptr) {

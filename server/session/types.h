@@ -68,6 +68,10 @@ struct NamespaceConfig {
   IdlePolicy idle_policy = IdlePolicy::kEnd;
 };
 
+// Labels of one session: as many as an Acquire and an Activate may give. Bounds what a session that
+// is discarded and restored again and again can gather.
+inline constexpr size_t kMaxSessionLabels = 64;
+
 // The shortest lease that is granted; shorter wishes are clamped to it.
 inline constexpr Duration kMinLeaseTtl = std::chrono::milliseconds(100);
 // The longest wait; longer wishes are clamped to it.

@@ -313,6 +313,30 @@ TEST_F(EventHubTest, EndThatCameBeforeItWasSaidWhichEndCountsIsStillFound) {  //
   EXPECT_THAT(Split(batch), ElementsAre("1001 ENDED k"));
 }
 
+TEST_F(EventHubTest, LastEventIsToldThoughTheInitialStateHasItAlready) {  // F01
+  EventFilter filter = Keys({"k"});
+  auto subscription = Subscribe(filter);
+  subscription->SetUntilEndOf(7);
+  const uint64_t end = Publish(EventType::kEnded, "k", 7);
+  InitialCut cut;
+  cut.AddKey("k", end);
+  subscription->SetCut(std::move(cut));
+  hub_.Dispatch();
+
+  EXPECT_TRUE(subscription->Read(1 << 20).ended);
+}
+
+TEST_F(EventHubTest, SubscriberWithKeysIsAsFarAsOthersThoughNothingWasForIt) {  // F11
+  auto subscription = Subscribe(Keys({"mine"}));
+  for (int i = 0; i < 10; ++i) Publish(EventType::kCreated, "other");
+  hub_.Dispatch();
+  EXPECT_EQ(subscription->Reached(), kFirst + 10);
+
+  Publish(EventType::kCreated, "mine");
+  hub_.Dispatch();
+  EXPECT_EQ(subscription->Reached(), kFirst + 10) << "what was not read is not reached";
+}
+
 TEST_F(EventHubTest, BatchesAreBoundedAndNothingIsLostBetweenThem) {
   auto subscription = Subscribe();
   std::vector<std::string> truth, read;

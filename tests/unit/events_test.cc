@@ -303,5 +303,20 @@ TEST_F(EventsTest, TableWithSubscribersIsNotEmpty) {
   EXPECT_EQ(*late, nullptr);
 }
 
+TEST_F(EventsTest, LabelsOfASessionThatIsRestoredAgainAndAgainAreBounded) {
+  for (int round = 0; round < 3; ++round) {
+    const AcquireCall call = Acquire("a");
+    Labels labels;
+    for (int i = 0; i < 30; ++i) labels[absl::StrCat("r", round, "-", i)] = "x";
+    const auto activated =
+        table().Activate(call.lease(), {.endpoint = "here", .labels = &labels}, now_);
+    EXPECT_EQ(activated.ok(), round < 2);
+    if (activated.ok()) {
+      EXPECT_TRUE(Discard(call.lease()));
+    }
+  }
+  EXPECT_EQ(Get("a").labels.size(), 60u) << "a refusal changes nothing";
+}
+
 }  // namespace
 }  // namespace broker
