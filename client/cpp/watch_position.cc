@@ -46,7 +46,7 @@ v1::SubscribeRequest WatchPosition::NextRequest() const {
 
 void WatchPosition::OnInitial(const v1::SessionBatch& batch) {
   for (const v1::Session& session : batch.sessions()) {
-    overlap_[session.key()] = session.revision();
+    overlap_[session.key()] = {session.generation(), session.revision()};
     overlap_newest_ = std::max(overlap_newest_, session.revision());
   }
 }
@@ -55,7 +55,8 @@ WatchSynced WatchPosition::OnSynced(uint64_t revision) {
   const bool resumed = synced_;
   synced_ = true;
   Reach(revision);
-  absl::erase_if(overlap_, [revision](const auto& entry) { return entry.second <= revision; });
+  absl::erase_if(overlap_,
+                 [revision](const auto& entry) { return entry.second.revision <= revision; });
   return {*reached_, resumed};
 }
 
@@ -64,7 +65,9 @@ void WatchPosition::OnHeartbeat(uint64_t revision) { Reach(revision); }
 bool WatchPosition::OnEvent(const v1::Event& event) {
   if (reached_.has_value() && event.revision() <= *reached_) return false;
   const auto it = overlap_.find(event.session().key());
-  const bool known = it != overlap_.end() && event.revision() <= it->second;
+  const bool known = it != overlap_.end() &&
+                     event.session().generation() == it->second.generation &&
+                     event.revision() <= it->second.revision;
   Reach(event.revision());
   return !known;
 }

@@ -60,9 +60,14 @@ class WatchPosition {
   const bool initial_state_;
   bool synced_ = false;
   std::optional<uint64_t> reached_;
-  // Sessions of the initial state that may have changed after the revision of Synced: events up to
-  // these revisions are in it already.
-  absl::flat_hash_map<std::string, uint64_t> overlap_;
+  // Sessions of the initial state that may have changed after the revision of Synced: events of the
+  // same generation up to these revisions are in it already. The end of a generation before is not:
+  // the key came again while the state was read.
+  struct Shown {
+    uint64_t generation = 0;
+    uint64_t revision = 0;
+  };
+  absl::flat_hash_map<std::string, Shown> overlap_;
   uint64_t overlap_newest_ = 0;
 };
 
