@@ -45,6 +45,10 @@ constexpr ReasonRow kReasons[] = {
     {Reason::kSubscriberTooSlow, "SUBSCRIBER_TOO_SLOW", absl::StatusCode::kAborted},
     {Reason::kStreamTooOld, "STREAM_TOO_OLD", absl::StatusCode::kAborted},
     {Reason::kRevisionCompacted, "REVISION_COMPACTED", absl::StatusCode::kOutOfRange},
+    {Reason::kStoreUnavailable, "STORE_UNAVAILABLE", absl::StatusCode::kUnavailable},
+    {Reason::kStoreDisabled, "STORE_DISABLED", absl::StatusCode::kFailedPrecondition},
+    {Reason::kSessionNotActive, "SESSION_NOT_ACTIVE", absl::StatusCode::kFailedPrecondition},
+    {Reason::kSessionPinned, "SESSION_PINNED", absl::StatusCode::kFailedPrecondition},
 };
 
 static_assert(std::size(kReasons) == kReasonCount);

@@ -38,8 +38,12 @@ enum class Reason {
   kSubscriberTooSlow,
   kStreamTooOld,
   kRevisionCompacted,
+  kStoreUnavailable,
+  kStoreDisabled,
+  kSessionNotActive,
+  kSessionPinned,
 };
-inline constexpr int kReasonCount = 24;
+inline constexpr int kReasonCount = 28;
 
 // "CAPACITY_EXHAUSTED" and so on.
 absl::string_view ReasonName(Reason reason);
