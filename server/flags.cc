@@ -4,6 +4,9 @@
 #include <iostream>
 #include <map>
 
+#include "absl/strings/str_cat.h"
+#include "server/rpc/server.h"
+
 namespace broker {
 
 ParsedFlags ParseFlags(int argc, char** argv) {
@@ -14,29 +17,35 @@ ParsedFlags ParseFlags(int argc, char** argv) {
       "taken away.",
       "session-broker");
   app.set_version_flag("--version", "session-broker " BROKER_VERSION);
-  app.add_option("--listen", flags.listen,
-                 "Serve RPCs on this ADDRESS:PORT; port 0: any free one (127.0.0.1:7400)");
-  app.add_option("--metrics-listen", flags.metrics_listen,
-                 "Serve Prometheus metrics on this ADDRESS:PORT (127.0.0.1:7401)");
+  app.add_option(
+      "--listen", flags.listen,
+      absl::StrCat("Serve RPCs on this ADDRESS:PORT; port 0: any free one (", kDefaultListen, ")"));
+  app.add_option(
+      "--metrics-listen", flags.metrics_listen,
+      absl::StrCat("Serve Prometheus metrics on this ADDRESS:PORT (", kDefaultMetricsListen, ")"));
   app.add_option("--config", flags.config_file,
                  "Read server settings and namespaces from this file");
   app.add_flag("--check-config", flags.check_config, "Only check the command line and the config");
   app.add_flag("--memory", flags.memory, "Keep nothing on disk (there is no other mode yet)");
-  const auto add_seconds = [&app](const char* name, Duration& value, const char* description) {
+  const auto add_seconds = [&app](const char* name, std::optional<Duration>& value,
+                                  const char* description, Duration default_value) {
     app.add_option_function<double>(
            name,
            [&value](double seconds) {
              value = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
            },
-           description)
+           absl::StrCat(description, " (", std::chrono::duration<double>(default_value).count(),
+                        ")"))
         ->check(CLI::Range(0.01, 86400.0).description("seconds, 0.01 to 86400"));
   };
+  const RpcServer::Options defaults;
   add_seconds("--keepalive-time", flags.keepalive_time,
-              "Ping a connection that was quiet for so many seconds (20)");
+              "Ping a connection that was quiet for so many seconds", defaults.keepalive_time);
   add_seconds("--keepalive-timeout", flags.keepalive_timeout,
-              "Close it when there is no answer for so many seconds (8)");
+              "Close it when there is no answer for so many seconds", defaults.keepalive_timeout);
   add_seconds("--min-client-ping", flags.min_client_ping,
-              "Refuse clients that ping more often than every so many seconds (5)");
+              "Refuse clients that ping more often than every so many seconds",
+              defaults.min_client_ping);
   const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
                                                   {"info", LogLevel::kInfo},
                                                   {"warning", LogLevel::kWarning},

@@ -8,6 +8,9 @@
 
 namespace broker {
 
+inline constexpr char kDefaultListen[] = "127.0.0.1:7400";
+inline constexpr char kDefaultMetricsListen[] = "127.0.0.1:7401";
+
 // The command line, as it was given; what is absent the config file or the defaults decide.
 struct Flags {
   std::optional<std::string> listen;
@@ -15,9 +18,9 @@ struct Flags {
   std::string config_file;  // Empty: none.
   bool check_config = false;
   bool memory = false;
-  Duration keepalive_time = std::chrono::seconds(20);
-  Duration keepalive_timeout = std::chrono::seconds(8);
-  Duration min_client_ping = std::chrono::seconds(5);
+  std::optional<Duration> keepalive_time;
+  std::optional<Duration> keepalive_timeout;
+  std::optional<Duration> min_client_ping;
   LogLevel log_level = LogLevel::kInfo;
 };
 

@@ -36,8 +36,6 @@ namespace {
 
 constexpr int kExitTrouble = 1;
 constexpr int kExitBadConfig = 2;
-constexpr char kDefaultListen[] = "127.0.0.1:7400";
-constexpr char kDefaultMetricsListen[] = "127.0.0.1:7401";
 constexpr Duration kReaperPeriod = std::chrono::milliseconds(20);
 
 int Fail(int code, absl::string_view message) {
@@ -55,6 +53,11 @@ absl::StatusOr<ServerSettings> Settings(const Flags& flags) {
   }
   if (flags.listen.has_value()) settings.listen = flags.listen;
   if (flags.metrics_listen.has_value()) settings.metrics_listen = flags.metrics_listen;
+  if (flags.keepalive_time.has_value()) settings.rpc.keepalive_time = *flags.keepalive_time;
+  if (flags.keepalive_timeout.has_value()) {
+    settings.rpc.keepalive_timeout = *flags.keepalive_timeout;
+  }
+  if (flags.min_client_ping.has_value()) settings.rpc.min_client_ping = *flags.min_client_ping;
   if (!settings.listen.has_value()) settings.listen = kDefaultListen;
   if (!settings.metrics_listen.has_value()) settings.metrics_listen = kDefaultMetricsListen;
   absl::Status status = ParseHostPort(*settings.listen).status();
@@ -100,16 +103,6 @@ Broker::Options BrokerOptions(const ServerSettings& settings, const Clock& clock
   return options;
 }
 
-RpcServer::Options RpcOptions(const Flags& flags, const ServerSettings& settings) {
-  RpcServer::Options options;
-  options.keepalive_time = flags.keepalive_time;
-  options.keepalive_timeout = flags.keepalive_timeout;
-  options.min_client_ping = flags.min_client_ping;
-  options.max_subscribers = settings.max_subscribers;
-  options.max_stream_age = settings.max_stream_age;
-  return options;
-}
-
 absl::Status AddNamespaces(const ServerSettings& settings, Broker& broker) {
   for (const auto& [name, wanted] : settings.namespaces) {
     const absl::StatusOr<NamespaceInfo> made =
@@ -127,7 +120,7 @@ std::string MetricsAddress(const std::string& wanted, int port) {
   return absl::StrCat(wanted.substr(0, wanted.rfind(':')), ":", port);
 }
 
-int Serve(const Flags& flags, const ServerSettings& settings) {
+int Serve(const ServerSettings& settings) {
   const SystemClock system_clock;
   StallClock clock(system_clock);
   LogLimiter warnings(10, std::chrono::minutes(1));
@@ -149,7 +142,7 @@ int Serve(const Flags& flags, const ServerSettings& settings) {
   reaper_to_wake = &reaper;
 
   absl::StatusOr<std::unique_ptr<RpcServer>> server =
-      RpcServer::Start(*settings.listen, RpcOptions(flags, settings), broker, system_clock, clock);
+      RpcServer::Start(*settings.listen, settings.rpc, broker, system_clock, clock);
   if (!server.ok()) return Fail(kExitTrouble, server.status().message());
   BrokerMetrics numbers(broker, clock,
                         [&server](BrokerSample& sample) { (*server)->AddTo(sample); });
@@ -206,7 +199,7 @@ int Main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   Log(LogLevel::kInfo, "in memory only: sessions and leases end with this process",
       {{"asked_for", parsed.flags.memory ? "yes" : "no, but there is no durable mode yet"}});
-  return Serve(parsed.flags, *settings);
+  return Serve(*settings);
 }
 
 }  // namespace

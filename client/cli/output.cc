@@ -12,14 +12,21 @@
 
 namespace sessionbroker::cli {
 
-void PrintJson(const google::protobuf::Message& message) {
+std::optional<std::string> ToJson(const google::protobuf::Message& message, JsonLayout layout) {
   google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
+  options.add_whitespace = layout == JsonLayout::kIndented;
   options.preserve_proto_field_names = true;
   options.always_print_primitive_fields = true;
   std::string json;
-  if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) return;
-  std::fputs(json.c_str(), stdout);
+  if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) {
+    return std::nullopt;
+  }
+  return json;
+}
+
+void PrintJson(const google::protobuf::Message& message) {
+  const std::optional<std::string> json = ToJson(message, JsonLayout::kIndented);
+  if (json.has_value()) std::fputs(json->c_str(), stdout);
 }
 
 void Print(const Table& table) { std::fputs(table.ToString().c_str(), stdout); }

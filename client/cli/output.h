@@ -3,6 +3,7 @@
 #include <google/protobuf/message.h>
 #include <google/protobuf/timestamp.pb.h>
 
+#include <optional>
 #include <string>
 
 #include "client/cli/table.h"
@@ -10,8 +11,14 @@
 
 namespace sessionbroker::cli {
 
-// Protobuf's JSON form on stdout, indented, fields with their names as in the proto; fields that
-// are at their default are there too, for scripts that ask for them.
+enum class JsonLayout { kOneLine, kIndented };
+
+// Protobuf's JSON form, fields with their names as in the proto; fields that are at their default
+// are there too, for scripts that ask for them. Nothing if the message has none, such as for a time
+// that is out of range.
+std::optional<std::string> ToJson(const google::protobuf::Message& message, JsonLayout layout);
+
+// Indented, on stdout.
 void PrintJson(const google::protobuf::Message& message);
 
 void Print(const Table& table);

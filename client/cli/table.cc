@@ -14,6 +14,26 @@ size_t Width(const std::string& text) {
                        [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
 }
 
+void MakePrintable(std::vector<std::string>& cells) {
+  for (std::string& cell : cells) cell = cell.empty() ? "-" : Printable(cell);
+}
+
+// Makes the columns wide enough for the row.
+void Widen(const std::vector<std::string>& row, std::vector<size_t>& widths) {
+  widths.resize(std::max(widths.size(), row.size()), 0);
+  for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], Width(row[i]));
+}
+
+// For columns that are wide enough.
+void AppendRow(const std::vector<std::string>& row, const std::vector<size_t>& widths,
+               std::string& out) {
+  for (size_t i = 0; i < row.size(); ++i) {
+    out += row[i];
+    if (i + 1 < row.size()) out.append(widths[i] - Width(row[i]) + 2, ' ');
+  }
+  out += '\n';
+}
+
 }  // namespace
 
 std::string Printable(const std::string& text) {
@@ -41,25 +61,24 @@ Table::Table(std::vector<std::string> header) {
 }
 
 void Table::AddRow(std::vector<std::string> cells) {
-  for (std::string& cell : cells) cell = cell.empty() ? "-" : Printable(cell);
+  MakePrintable(cells);
   rows_.push_back(std::move(cells));
 }
 
 std::string Table::ToString() const {
   std::vector<size_t> widths;
-  for (const std::vector<std::string>& row : rows_) {
-    widths.resize(std::max(widths.size(), row.size()), 0);
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], Width(row[i]));
-  }
+  for (const std::vector<std::string>& row : rows_) Widen(row, widths);
   std::string out;
-  for (const std::vector<std::string>& row : rows_) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      out += row[i];
-      if (i + 1 < row.size()) out.append(widths[i] - Width(row[i]) + 2, ' ');
-    }
-    out += '\n';
-  }
+  for (const std::vector<std::string>& row : rows_) AppendRow(row, widths, out);
   return out;
+}
+
+std::string LiveTable::Row(std::vector<std::string> cells) {
+  MakePrintable(cells);
+  Widen(cells, widths_);
+  std::string line;
+  AppendRow(cells, widths_, line);
+  return line;
 }
 
 }  // namespace sessionbroker::cli

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sessionbroker::cli {
@@ -25,6 +27,18 @@ class Table {
 
  private:
   std::vector<std::vector<std::string>> rows_;
+};
+
+// A table whose rows are shown one by one: a column is as wide as its widest cell so far. Otherwise
+// as Table.
+class LiveTable {
+ public:
+  explicit LiveTable(std::vector<size_t> widths) : widths_(std::move(widths)) {}
+  // The line, ended by a newline, without trailing spaces.
+  std::string Row(std::vector<std::string> cells);
+
+ private:
+  std::vector<size_t> widths_;
 };
 
 }  // namespace sessionbroker::cli

@@ -1,34 +1,20 @@
 #include "client/cli/watch_output.h"
 
-#include <google/protobuf/util/json_util.h>
-
-#include <algorithm>
 #include <cstdio>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "client/cli/error_report.h"
 #include "client/cli/output.h"
-#include "client/cli/table.h"
 
 namespace sessionbroker::cli {
 namespace {
 
-// How many UTF-8 characters.
-size_t Width(const std::string& text) {
-  return std::count_if(text.begin(), text.end(),
-                       [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
-}
-
-// On one line, otherwise as PrintJson has it.
-std::string ToJson(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  std::string json;
-  if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) return "{}";
-  return json;
+// What cannot be written is an empty object, so that the line is JSON in any case.
+std::string ToLine(const google::protobuf::Message& message) {
+  return ToJson(message, JsonLayout::kOneLine).value_or("{}");
 }
 
 std::string TypeName(v1::EventType type) {
@@ -40,18 +26,6 @@ std::string TypeName(v1::EventType type) {
 void Say(const std::string& line) { std::fprintf(stderr, "brokerctl: %s\n", line.c_str()); }
 
 }  // namespace
-
-std::string LiveTable::Row(std::vector<std::string> cells) {
-  std::string line;
-  widths_.resize(std::max(widths_.size(), cells.size()));
-  for (size_t i = 0; i < cells.size(); ++i) {
-    const std::string cell = cells[i].empty() ? "-" : Printable(cells[i]);
-    widths_[i] = std::max(widths_[i], Width(cell));
-    line += cell;
-    if (i + 1 < cells.size()) line.append(widths_[i] - Width(cell) + 2, ' ');
-  }
-  return line + "\n";
-}
 
 WatchPrinter::WatchPrinter(bool json, bool initial_state)
     : json_(json),
@@ -118,7 +92,7 @@ std::string WatchPrinter::Format(const WatchEvent& event) {
 }
 
 std::string WatchPrinter::FormatEvent(const v1::Event& event) {
-  if (json_) return ToJson(event) + "\n";
+  if (json_) return ToLine(event) + "\n";
   const v1::Session& session = event.session();
   return table_.Row({FormatTime(event.time()), absl::StrCat(event.revision()),
                      TypeName(event.type()), session.key(), absl::StrCat(session.generation()),
@@ -130,7 +104,7 @@ std::string WatchPrinter::FormatInitial(const WatchInitial& initial) {
   std::string text;
   for (const v1::Session& session : initial.sessions()) {
     if (json_) {
-      absl::StrAppend(&text, "{\"initial\":", ToJson(session), "}\n");
+      absl::StrAppend(&text, "{\"initial\":", ToLine(session), "}\n");
       continue;
     }
     text += table_.Row({FormatTime(session.last_active_time()), absl::StrCat(session.revision()),

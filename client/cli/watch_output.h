@@ -1,28 +1,15 @@
 #pragma once
 
 #include <condition_variable>
-#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "client/cli/table.h"
 #include "client/cpp/watch_types.h"
 
 namespace sessionbroker::cli {
-
-// Rows that are shown one by one: a column is as wide as its widest cell so far. Cells are made
-// printable; an empty one shows as "-".
-class LiveTable {
- public:
-  explicit LiveTable(std::vector<size_t> widths) : widths_(std::move(widths)) {}
-  // The line, ended by a newline, without trailing spaces.
-  std::string Row(std::vector<std::string> cells);
-
- private:
-  std::vector<size_t> widths_;
-};
 
 // Shows what a watch tells: events, the initial state and gaps on stdout, each line written through
 // at once; what becomes of the connection on stderr. As JSON it is an object a line: the event

@@ -116,6 +116,24 @@ absl::Status InvalidField(absl::string_view field, absl::string_view message) {
   return MakeError(std::move(info), absl::StrCat(field, ": ", message));
 }
 
+absl::Status LimitError(Reason reason, absl::string_view limit_name, uint64_t limit,
+                        absl::string_view message) {
+  ErrorInfo info;
+  info.reason = reason;
+  info.metadata["limit"] = absl::StrCat(limit);
+  info.quota_subject = std::string(limit_name);
+  return MakeError(std::move(info), message);
+}
+
+absl::Status KeyError(Reason reason, absl::string_view namespace_name, absl::string_view key,
+                      absl::string_view message) {
+  ErrorInfo info;
+  info.reason = reason;
+  info.metadata["namespace"] = std::string(namespace_name);
+  info.metadata["key"] = std::string(key);
+  return MakeError(std::move(info), absl::StrCat("session '", key, "': ", message));
+}
+
 ErrorInfo GetErrorInfo(const absl::Status& status) {
   ErrorInfo info;
   const absl::optional<absl::Cord> payload = status.GetPayload(kPayloadUrl);

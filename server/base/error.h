@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -69,6 +70,16 @@ absl::Status MakeError(Reason reason, absl::string_view message);
 
 // INVALID_ARGUMENT that names the field.
 absl::Status InvalidField(absl::string_view field, absl::string_view message);
+
+// There are as many as `limit` allows. Clients find the number in the metadata ("limit"), and the
+// name of the limit as the quota that was hit.
+absl::Status LimitError(Reason reason, absl::string_view limit_name, uint64_t limit,
+                        absl::string_view message);
+
+// An error about the session `key`, with metadata that says which ("namespace", "key"). The key is
+// put before the message.
+absl::Status KeyError(Reason reason, absl::string_view namespace_name, absl::string_view key,
+                      absl::string_view message);
 
 // The details of an error of ours; reason kNone for any other status.
 ErrorInfo GetErrorInfo(const absl::Status& status);

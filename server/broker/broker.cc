@@ -26,16 +26,6 @@ uint64_t NumberOf(WallTime time) {
   return static_cast<uint64_t>(time.time_since_epoch() / std::chrono::nanoseconds(500));
 }
 
-absl::string_view NameOf(absl::string_view name) { return name.empty() ? kDefaultNamespace : name; }
-
-absl::Status NotFound(absl::string_view name, absl::string_view key) {
-  ErrorInfo info;
-  info.reason = Reason::kSessionNotFound;
-  info.metadata["namespace"] = std::string(name);
-  info.metadata["key"] = std::string(key);
-  return MakeError(std::move(info), absl::StrCat("session '", key, "': there is none"));
-}
-
 absl::Status Malformed() {
   return InvalidField("lease_id", "is not a lease id of this broker's making");
 }
@@ -56,7 +46,8 @@ Broker::AcquireResult Broker::Acquire(absl::string_view namespace_name, AcquireP
                                       std::shared_ptr<AcquireObserver> observer) {
   params.secret = secrets_.Next();
   while (true) {
-    absl::StatusOr<std::shared_ptr<SessionTable>> table = FindOrMakeTable(NameOf(namespace_name));
+    absl::StatusOr<std::shared_ptr<SessionTable>> table =
+        FindOrMakeTable(NamespaceOrDefault(namespace_name));
     if (!table.ok()) return absl::StatusOr<Acquired>(table.status());
     broker::AcquireResult result = (*table)->Acquire(params, observer, clock_.Now());
     if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result)) return std::move(*outcome);
@@ -119,21 +110,22 @@ absl::StatusOr<ReleaseOutcome> Broker::Release(absl::string_view lease_id,
 
 absl::StatusOr<EndOutcome> Broker::End(absl::string_view namespace_name, absl::string_view key,
                                        uint64_t if_generation, absl::string_view reason) {
-  const auto table = FindTable(NameOf(namespace_name));
+  const auto table = FindTable(NamespaceOrDefault(namespace_name));
   if (table == nullptr) return EndOutcome{};
   return table->End(key, if_generation, reason, clock_.Now());
 }
 
 absl::StatusOr<SessionInfo> Broker::GetSession(absl::string_view namespace_name,
                                                absl::string_view key) const {
-  const auto table = FindTable(NameOf(namespace_name));
-  if (table == nullptr) return NotFound(NameOf(namespace_name), key);
+  const absl::string_view name = NamespaceOrDefault(namespace_name);
+  const auto table = FindTable(name);
+  if (table == nullptr) return KeyError(Reason::kSessionNotFound, name, key, "there is none");
   return table->Get(key, clock_.Now());
 }
 
 ListOutcome Broker::ListSessions(absl::string_view namespace_name, const ListParams& params,
                                  ListCursor from) const {
-  const auto table = FindTable(NameOf(namespace_name));
+  const auto table = FindTable(NamespaceOrDefault(namespace_name));
   if (table == nullptr) return ListOutcome{};
   return table->List(params, from, clock_.Now());
 }
@@ -207,13 +199,9 @@ absl::StatusOr<Broker::Namespace*> Broker::MakeLocked(absl::string_view name,
       removed = RemoveIfEmptyLocked(candidates[i]);
     }
     if (!removed) {
-      ErrorInfo info;
-      info.reason = Reason::kNamespaceLimit;
-      info.metadata["limit"] = absl::StrCat(options_.max_namespaces);
-      info.quota_subject = "max_namespaces";
-      return MakeError(std::move(info),
-                       absl::StrCat("there are ", options_.max_namespaces,
-                                    " namespaces already; delete one or use another"));
+      return LimitError(Reason::kNamespaceLimit, "max_namespaces", options_.max_namespaces,
+                        absl::StrCat("there are ", options_.max_namespaces,
+                                     " namespaces already; delete one or use another"));
     }
   }
   auto ns = std::make_unique<Namespace>();

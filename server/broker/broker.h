@@ -27,6 +27,11 @@ namespace broker {
 inline constexpr absl::string_view kDefaultNamespace = "default";
 inline constexpr uint32_t kMaxNamespaces = 1000;
 
+// The namespace that a caller means by `name`, which may be empty.
+inline absl::string_view NamespaceOrDefault(absl::string_view name) {
+  return name.empty() ? kDefaultNamespace : name;
+}
+
 // A namespace as administration sees it.
 struct NamespaceInfo {
   std::string name;
@@ -60,7 +65,7 @@ class Broker {
     uint32_t max_namespaces = kMaxNamespaces;
     NamespaceSettings defaults;                   // Inherited by every namespace.
     const EventEncoder* event_encoder = nullptr;  // Null: events are numbered and not written.
-    uint32_t max_subscribers_per_namespace = 10'000;
+    uint32_t max_subscribers_per_namespace = EventHub::Options().max_subscribers;
     // Told, with no lock held, of what an operator should know: the event and its namespace. May be
     // empty.
     //   "suspend without a store": the config asks for IdlePolicy::kSuspend and there is no durable

@@ -19,7 +19,7 @@ NamespaceInfo Broker::InfoLocked(const Namespace& ns) const {
 }
 
 NamespaceInfo Broker::GetNamespace(absl::string_view name) const {
-  if (name.empty()) name = kDefaultNamespace;
+  name = NamespaceOrDefault(name);
   ReaderLock lock(registry_mu_);
   auto it = namespaces_.find(name);
   if (it != namespaces_.end()) return InfoLocked(*it->second);
@@ -31,7 +31,7 @@ NamespaceInfo Broker::GetNamespace(absl::string_view name) const {
 
 absl::StatusOr<NamespaceInfo> Broker::UpdateNamespace(
     absl::string_view name, absl::FunctionRef<absl::Status(NamespaceSettings&)> edit) {
-  if (name.empty()) name = kDefaultNamespace;
+  name = NamespaceOrDefault(name);
   const Instant now = clock_.Now();
   std::shared_ptr<SessionTable> table;
   NamespaceConfig config;
@@ -67,7 +67,7 @@ absl::StatusOr<NamespaceInfo> Broker::UpdateNamespace(
 }
 
 absl::Status Broker::DeleteNamespace(absl::string_view name) {
-  if (name.empty()) name = kDefaultNamespace;
+  name = NamespaceOrDefault(name);
   WriterLock lock(registry_mu_);
   auto it = namespaces_.find(name);
   ErrorInfo error;

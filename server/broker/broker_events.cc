@@ -10,7 +10,7 @@ absl::StatusOr<EventStream> Broker::Subscribe(absl::string_view namespace_name,
                                               const EventFilter& filter,
                                               std::optional<uint64_t> after,
                                               const std::shared_ptr<EventSink>& sink) {
-  const absl::string_view name = namespace_name.empty() ? kDefaultNamespace : namespace_name;
+  const absl::string_view name = NamespaceOrDefault(namespace_name);
   while (true) {
     absl::StatusOr<std::shared_ptr<SessionTable>> table = FindOrMakeTable(name);
     if (!table.ok()) return table.status();

@@ -81,12 +81,9 @@ absl::StatusOr<std::unique_ptr<Subscription>> EventHub::Subscribe(EventFilter fi
     if (closed_) {
       subscription->sink_ = nullptr;
     } else if (all_.size() >= options_.max_subscribers) {
-      ErrorInfo info;
-      info.reason = Reason::kSubscriberLimit;
-      info.metadata["limit"] = absl::StrCat(options_.max_subscribers);
-      info.quota_subject = "max_subscribers";
-      refused = MakeError(std::move(info), absl::StrCat("the namespace has ", all_.size(),
-                                                        " subscribers, which is the limit"));
+      refused = LimitError(
+          Reason::kSubscriberLimit, "max_subscribers", options_.max_subscribers,
+          absl::StrCat("the namespace has ", all_.size(), " subscribers, which is the limit"));
     } else if (after.has_value() && (*after < oldest || *after > newest)) {
       refused = Compacted(*after, oldest, newest);
     } else {
@@ -144,8 +141,8 @@ void EventHub::SetUntilEndOf(Subscription& subscription, uint64_t generation) {
 
 uint64_t EventHub::Reached(const Subscription& subscription) const {
   MutexLock lock(mu_);
-  const bool caught_up = subscription.indexed() && subscription.next_ > subscription.last_;
-  return caught_up ? std::max(dispatched_, subscription.last_) : subscription.next_ - 1;
+  return subscription.caught_up() ? std::max(dispatched_, subscription.last_)
+                                  : subscription.next_ - 1;
 }
 
 EventBatch EventHub::Read(Subscription& subscription, size_t max_bytes) {
@@ -172,17 +169,10 @@ bool EventHub::ReadSomeLocked(Subscription& subscription, size_t max_bytes, Even
   }
   const uint64_t head = last_revision_.load(std::memory_order_relaxed);
   const uint64_t limit = subscription.indexed() ? subscription.last_ : head;
-  size_t lifecycle = lifecycle_.Find(subscription.next_);
-  size_t pins =
-      subscription.filter_.WantsAnyOf(kPinEvents) ? pins_.Find(subscription.next_) : pins_.size();
+  const EventRing* pins = subscription.filter_.WantsAnyOf(kPinEvents) ? &pins_ : nullptr;
+  MergedEvents events(lifecycle_, pins, subscription.next_);
   for (int i = 0; i < kChunk; ++i) {
-    const StoredEvent* event = nullptr;
-    if (lifecycle < lifecycle_.size()) event = &lifecycle_[lifecycle];
-    if (pins < pins_.size() && (event == nullptr || pins_[pins].revision < event->revision)) {
-      event = &pins_[pins++];
-    } else if (event != nullptr) {
-      ++lifecycle;
-    }
+    const StoredEvent* event = events.Next();
     if (event == nullptr || event->revision > limit) {
       subscription.next_ = std::max(subscription.next_, limit + 1);
       batch.reached = subscription.indexed() ? std::max(dispatched_, limit) : limit;
@@ -202,7 +192,7 @@ bool EventHub::ReadSomeLocked(Subscription& subscription, size_t max_bytes, Even
 }
 
 bool EventHub::FellOffLocked(const Subscription& subscription) const {
-  if (subscription.indexed() && subscription.next_ > subscription.last_) return false;
+  if (subscription.caught_up()) return false;
   if (lifecycle_.dropped() >= subscription.next_) return true;
   return subscription.filter_.WantsAnyOf(kPinEvents) &&
          pins_.dropped() >= std::max(subscription.next_, subscription.registered_ + 1);
@@ -214,7 +204,7 @@ void EventHub::IndexLocked(const StoredEvent& event) {
   for (Subscription* subscription : it->second) {
     if (event.revision <= subscription->last_) continue;  // Knows of it.
     if (!subscription->filter_.Matches(event.header)) continue;
-    if (subscription->next_ > subscription->last_) subscription->next_ = event.revision;
+    if (subscription->caught_up()) subscription->next_ = event.revision;
     subscription->last_ = event.revision;
     WakeLocked(*subscription);
   }
@@ -223,12 +213,10 @@ void EventHub::IndexLocked(const StoredEvent& event) {
 bool EventHub::DispatchSomeLocked() {
   const uint64_t head = last_revision_.load(std::memory_order_relaxed);
   if (by_key_.empty()) dispatched_ = head;
-  size_t lifecycle = lifecycle_.Find(dispatched_ + 1);
-  size_t pins = pins_.Find(dispatched_ + 1);
+  MergedEvents events(lifecycle_, &pins_, dispatched_ + 1);
   for (int i = 0; i < kChunk && dispatched_ < head; ++i) {
-    const bool pin = pins < pins_.size() && (lifecycle == lifecycle_.size() ||
-                                             pins_[pins].revision < lifecycle_[lifecycle].revision);
-    const StoredEvent& event = pin ? pins_[pins++] : lifecycle_[lifecycle++];
+    // There is one: what was not dispatched is not dropped.
+    const StoredEvent& event = *events.Next();
     IndexLocked(event);
     dispatched_ = event.revision;
   }
@@ -265,7 +253,7 @@ void EventHub::RefreshPinTypesLocked() {
 
 uint64_t EventHub::LagLocked(const Subscription& subscription) const {
   const uint64_t head = last_revision_.load(std::memory_order_relaxed);
-  if (subscription.indexed() && subscription.next_ > subscription.last_) return 0;
+  if (subscription.caught_up()) return 0;
   return head + 1 - std::min(subscription.next_, head + 1);
 }
 

@@ -74,6 +74,9 @@ class Subscription {
       : hub_(hub), filter_(std::move(filter)), sink_(std::move(sink)) {}
 
   bool indexed() const { return !filter_.keys.empty(); }
+  // Has looked at all that the index knows for it, and so at everything that was dispatched. Needs
+  // the hub's lock.
+  bool caught_up() const { return indexed() && next_ > last_; }
   bool Wants(const StoredEvent& event) const;
 
   EventHub& hub_;

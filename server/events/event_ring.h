@@ -71,4 +71,32 @@ class EventRing {
   uint64_t dropped_ = 0;
 };
 
+// Goes through the events of two rings in order of revision. Neither ring may change meanwhile.
+class MergedEvents {
+ public:
+  // From the first whose revision is `revision` or higher. Without `second` it is those of `first`.
+  MergedEvents(const EventRing& first, const EventRing* second, uint64_t revision)
+      : first_(first),
+        second_(second),
+        first_position_(first.Find(revision)),
+        second_position_(second == nullptr ? 0 : second->Find(revision)) {}
+
+  // Null: there are no more.
+  const StoredEvent* Next() {
+    const bool in_first = first_position_ < first_.size();
+    const bool in_second = second_ != nullptr && second_position_ < second_->size();
+    if (in_second &&
+        (!in_first || (*second_)[second_position_].revision < first_[first_position_].revision)) {
+      return &(*second_)[second_position_++];
+    }
+    return in_first ? &first_[first_position_++] : nullptr;
+  }
+
+ private:
+  const EventRing& first_;
+  const EventRing* const second_;
+  size_t first_position_;
+  size_t second_position_;
+};
+
 }  // namespace broker

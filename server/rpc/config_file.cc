@@ -74,7 +74,7 @@ absl::Status ReadSubscriberLimit(absl::string_view field, bool present, uint32_t
 
 absl::Status ReadStreams(const pb::ServerConfig& config, ServerSettings& settings) {
   absl::Status status = ReadSubscriberLimit("max_subscribers", config.has_max_subscribers(),
-                                            config.max_subscribers(), settings.max_subscribers);
+                                            config.max_subscribers(), settings.rpc.max_subscribers);
   if (status.ok()) {
     status = ReadSubscriberLimit(
         "max_subscribers_per_namespace", config.has_max_subscribers_per_namespace(),
@@ -86,7 +86,7 @@ absl::Status ReadStreams(const pb::ServerConfig& config, ServerSettings& setting
   if (*age < kMinStreamAge || *age > kMaxStreamAge) {
     return InvalidField("max_stream_age", "must be 1 s to 24 h");
   }
-  settings.max_stream_age = *age;
+  settings.rpc.max_stream_age = *age;
   return absl::OkStatus();
 }
 

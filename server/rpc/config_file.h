@@ -11,20 +11,21 @@
 #include "server/base/clock.h"
 #include "server/broker/broker.h"
 #include "server/broker/namespace_settings.h"
+#include "server/rpc/server.h"
 
 namespace broker {
 
-// What the config file says (sessionbroker.config.v1.ServerConfig), checked.
+// What the config file says (sessionbroker.config.v1.ServerConfig), checked. Where it says nothing
+// are the defaults of Broker and RpcServer.
 struct ServerSettings {
   std::optional<std::string> listen;
   std::optional<std::string> metrics_listen;
   Duration shutdown_grace = std::chrono::seconds(10);
   NamespaceSettings defaults;
   std::vector<std::pair<std::string, NamespaceSettings>> namespaces;
-  uint32_t max_namespaces = kMaxNamespaces;
-  uint32_t max_subscribers = 20'000;
-  uint32_t max_subscribers_per_namespace = 10'000;
-  Duration max_stream_age = std::chrono::hours(1);
+  uint32_t max_namespaces = Broker::Options().max_namespaces;
+  uint32_t max_subscribers_per_namespace = Broker::Options().max_subscribers_per_namespace;
+  RpcServer::Options rpc;
 };
 
 // Reads the JSON form of a ServerConfig and checks it whole: no unknown field, every type right,

@@ -38,12 +38,9 @@ absl::Status StreamRegistry::Enter(std::shared_ptr<TimedStream> stream, Monotoni
   MutexLock lock(mu_);
   if (shutdown_) return MakeError(Reason::kShuttingDown, "the broker is shutting down");
   if (places_.size() >= max_streams_) {
-    ErrorInfo info;
-    info.reason = Reason::kSubscriberLimit;
-    info.metadata["limit"] = absl::StrCat(max_streams_);
-    info.quota_subject = "max_subscribers";
-    return MakeError(std::move(info), absl::StrCat("the broker has ", max_streams_,
-                                                   " subscribers, which is the limit"));
+    return LimitError(
+        Reason::kSubscriberLimit, "max_subscribers", max_streams_,
+        absl::StrCat("the broker has ", max_streams_, " subscribers, which is the limit"));
   }
   auto place = std::make_unique<Place>();
   const TimedStream* key = stream.get();

@@ -86,8 +86,7 @@ SubscribeReactor* SubscribeReactor::Refuse(grpc::CallbackServerContext& context,
 }
 
 absl::Status SubscribeReactor::RegisterLocked(const pb::SubscribeRequest& request) {
-  // Due at once, to say when it wants to be called: the wheel, when empty, is moved on to the first
-  // time that it is given, and must not be ahead of the clock.
+  // OnTimer comes soon, and says when it wants to come again.
   absl::Status status = shared_.registry.Enter(self_, started_);
   if (!status.ok()) return status;
   std::optional<uint64_t> after;
@@ -122,11 +121,8 @@ absl::Status SubscribeReactor::FollowGenerationLocked(const pb::SubscribeRequest
   if (generation == 0) {
     if (!session.ok()) return session.status();
     if (!live) {
-      ErrorInfo info;
-      info.reason = Reason::kSessionNotFound;
-      info.metadata["key"] = request.keys(0);
-      return MakeError(std::move(info), absl::StrCat("session '", request.keys(0),
-                                                     "': no generation of it is live"));
+      return KeyError(Reason::kSessionNotFound, NamespaceOrDefault(request.namespace_()),
+                      request.keys(0), "no generation of it is live");
     }
     generation = session->generation;
   }

@@ -26,9 +26,9 @@ struct StreamContext {
   StreamRegistry& registry;
   OpenCalls& open;
   const Clock& clock;  // Runs while the broker stands still, as the clients' clocks do.
-  Duration max_age = std::chrono::hours(1);
+  Duration max_age;
   // A message that the transport has not taken for so long ends the stream.
-  Duration write_timeout = std::chrono::seconds(30);
+  Duration write_timeout;
 };
 
 // The server side of one Subscribe stream: a cursor into the namespace's events and at most one

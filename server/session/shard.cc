@@ -4,7 +4,6 @@
 #include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/base/check.h"
 #include "server/session/mutants.h"
 
@@ -199,15 +198,6 @@ MonotonicTime Shard::IdleDueLocked(MonotonicTime last_active) const {
 bool Shard::IsOverAgeLocked(const Entry& entry, Instant now) const {
   return config_->max_lifetime > Duration::zero() &&
          entry.details->created + config_->max_lifetime <= now.mono;
-}
-
-absl::Status Shard::KeyError(Reason reason, absl::string_view key,
-                             absl::string_view message) const {
-  ErrorInfo info;
-  info.reason = reason;
-  info.metadata["namespace"] = context_.namespace_name;
-  info.metadata["key"] = std::string(key);
-  return MakeError(std::move(info), absl::StrCat("session '", key, "': ", message));
 }
 
 }  // namespace broker

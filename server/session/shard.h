@@ -300,7 +300,6 @@ class Shard {
   absl::Status CapacityErrorLocked(Reason reason, absl::string_view owner,
                                    absl::string_view waited_for) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  absl::Status KeyError(Reason reason, absl::string_view key, absl::string_view message) const;
 
   // Events: shard_events.cc. Each returns the event's revision.
   uint64_t PublishLocked(EntryIndex index, EventType type, SessionInfo& session,

@@ -101,7 +101,7 @@ AcquireResult Shard::AcquireAbsentLocked(EntryIndex index, const AcquireParams& 
                                          Instant now, Effects& fx) {
   if (params.if_absent == IfAbsent::kFail) {
     return RefuseLocked(Reason::kSessionNotFound,
-                        KeyError(Reason::kSessionNotFound, params.key,
+                        KeyError(Reason::kSessionNotFound, context_.namespace_name, params.key,
                                  "there is none, and if_absent says not to create it"));
   }
   const std::string owner(index == kNil ? params.owner
@@ -164,7 +164,7 @@ AcquireResult Shard::WaitAtLocked(EntryIndex index, Reason if_no_wait, const Acq
                                   const std::shared_ptr<AcquireObserver>& observer, Instant now) {
   if (WaitOfLocked(params) == Duration::zero()) {
     return RefuseLocked(if_no_wait,
-                        KeyError(if_no_wait, params.key,
+                        KeyError(if_no_wait, context_.namespace_name, params.key,
                                  if_no_wait == Reason::kInitInProgress
                                      ? "is being initialized; wait for it or try again"
                                      : "is pinned in a way that excludes this; wait or try again"));

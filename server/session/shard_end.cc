@@ -110,7 +110,7 @@ absl::StatusOr<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint
   Entry& entry = entries_[index];
   if (entry.state == EntryState::kQueued) return EndOutcome{};  // There is nothing but a wish.
   if (if_generation != 0 && if_generation != entry.generation) {
-    return KeyError(Reason::kGenerationMismatch, key,
+    return KeyError(Reason::kGenerationMismatch, context_.namespace_name, key,
                     absl::StrCat("is in generation ", entry.generation, ", not ", if_generation));
   }
   EndOutcome outcome;

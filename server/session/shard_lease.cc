@@ -205,7 +205,7 @@ absl::StatusOr<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateP
   const EntryIndex index = leases_[lease].entry;
   Entry& entry = entries_[index];
   if (entry.initializer != lease) {
-    return KeyError(Reason::kNotInitializer, entry.key.view(),
+    return KeyError(Reason::kNotInitializer, context_.namespace_name, entry.key.view(),
                     "this lease was not told to initialize this generation");
   }
   if (entry.state == EntryState::kActive) return InfoLocked(entry, now);  // Once more (A17).
@@ -248,7 +248,7 @@ absl::StatusOr<SessionInfo> Shard::FailInit(const LeaseRef& ref, const InitFailu
   const EntryIndex index = leases_[lease].entry;
   Entry& entry = entries_[index];
   if (entry.initializer != lease || entry.state != EntryState::kInitializing) {
-    return KeyError(Reason::kNotInitializer, entry.key.view(),
+    return KeyError(Reason::kNotInitializer, context_.namespace_name, entry.key.view(),
                     "this lease is not initializing this generation");
   }
   if (LapseIfOverLocked(lease, now, fx)) return LeaseLostLocked(ref);  // As in Activate.

@@ -66,7 +66,7 @@ SessionInfo Shard::InfoLocked(const Entry& entry, Instant now) const {
 absl::StatusOr<SessionInfo> Shard::Get(absl::string_view key, uint32_t hash, Instant now) const {
   const EntryIndex index = FindLocked(key, hash);
   if (index == kNil || entries_[index].state == EntryState::kQueued) {
-    return KeyError(Reason::kSessionNotFound, key, "there is none");
+    return KeyError(Reason::kSessionNotFound, context_.namespace_name, key, "there is none");
   }
   return InfoLocked(entries_[index], now);
 }

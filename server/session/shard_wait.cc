@@ -89,7 +89,7 @@ void Shard::TidyQueueLocked(EntryIndex index, Instant now, Effects& fx) {
       if (waiter->if_absent == IfAbsent::kCreate) return;
     }
     RefuseAllLocked(index,
-                    KeyError(Reason::kSessionNotFound, entry.key.view(),
+                    KeyError(Reason::kSessionNotFound, context_.namespace_name, entry.key.view(),
                              "was not initialized, and nobody is left who could"),
                     now, fx);
   }
@@ -201,7 +201,8 @@ absl::Status Shard::TimeoutErrorLocked(const Entry& entry, const Waiter& waiter)
     return CapacityErrorLocked(reason, by_owner ? owner : "", waited_for);
   }
   if (waiter.no_wait) {
-    return KeyError(at_once, entry.key.view(), "is taken by another caller; wait or try again");
+    return KeyError(at_once, context_.namespace_name, entry.key.view(),
+                    "is taken by another caller; wait or try again");
   }
   ErrorInfo info;
   info.reason = Reason::kWaitTimeout;

@@ -20,19 +20,16 @@ using ::broker::EventsMessage;
 using ::broker::FakeBrokerService;
 using ::broker::HeartbeatMessage;
 using ::broker::InitialMessage;
+using ::broker::kQuickRetry;
 using ::broker::MakeBrokerError;
 using ::broker::SyncedMessage;
 using ::broker::UnavailableStatus;
 using ::broker::WatchRecorder;
-using ::std::chrono::milliseconds;
 using ::std::chrono::seconds;
 using ::testing::ElementsAre;
 
 class WatchStopTest : public testing::Test {
  protected:
-  static constexpr RetryPolicy kQuickRetry = {.initial_backoff = milliseconds(1),
-                                              .max_backoff = milliseconds(4)};
-
   bool AwaitSubscriptions(size_t count) {
     return Await([&] { return fake_.subscriptions().size() >= count; });
   }

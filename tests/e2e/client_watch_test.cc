@@ -15,6 +15,7 @@ using ::broker::EventsMessage;
 using ::broker::FakeBrokerService;
 using ::broker::HeartbeatMessage;
 using ::broker::InitialMessage;
+using ::broker::kQuickRetry;
 using ::broker::MakeBrokerError;
 using ::broker::SyncedMessage;
 using ::broker::UnavailableStatus;
@@ -22,9 +23,6 @@ using ::broker::WatchRecorder;
 using ::std::chrono::milliseconds;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-constexpr RetryPolicy kQuickRetry = {.initial_backoff = milliseconds(1),
-                                     .max_backoff = milliseconds(4)};
 
 grpc::Status TooSlow(uint64_t revision) {
   return MakeBrokerError({.code = grpc::StatusCode::ABORTED,

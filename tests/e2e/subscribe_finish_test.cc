@@ -157,6 +157,8 @@ TEST_F(SubscribeFinishTest, WithoutAGenerationAndWithNoneLiveIsNotFound) {
   const auto suspended = Subscribe(UntilEndOf("k"));
   EXPECT_EQ(suspended->Status().error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_EQ(suspended->Error().reason, "SESSION_NOT_FOUND");
+  EXPECT_EQ(suspended->Error().metadata.at("namespace"), "default");
+  EXPECT_EQ(suspended->Error().metadata.at("key"), "k");
 
   calls_.Hold({.key = "k"});
   calls_.End("k");

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -7,10 +8,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/cpp/retry.h"
 #include "client/cpp/watch_types.h"
 #include "tests/support/await.h"
 
 namespace broker {
+
+// For watches whose streams break often.
+inline constexpr sessionbroker::RetryPolicy kQuickRetry = {
+    .initial_backoff = std::chrono::milliseconds(1), .max_backoff = std::chrono::milliseconds(4)};
 
 // Keeps what a watch told, a line each: "initial a b", "synced 5", "resumed 5", "event 6",
 // "gap 3 10-20", "interrupted UNAVAILABLE", "restarts UNAVAILABLE", "end OK". Thread-safe; must

@@ -17,6 +17,7 @@
 #include "server/base/stall_clock.h"
 #include "server/broker/broker.h"
 #include "server/broker/lease_id.h"
+#include "tests/support/counting_sink.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/recording_observer.h"
 
@@ -175,10 +176,7 @@ TEST_F(BrokerMetricsTest, StallsAndLagAreThoseOfTheClockAndTheLoop) {
 }
 
 TEST_F(BrokerMetricsTest, EventsAndSubscribersAreCounted) {
-  class NoSink final : public EventSink {
-    void OnEvents() override {}
-  };
-  auto stream = broker_.Subscribe("ns", {}, std::nullopt, std::make_shared<NoSink>());
+  auto stream = broker_.Subscribe("ns", {}, std::nullopt, std::make_shared<CountingSink>());
   ASSERT_TRUE(stream.ok());
   AcquireParams params;
   params.key = "k";

@@ -1,6 +1,7 @@
 #include "server/base/error.h"
 
 #include <chrono>
+#include <map>
 #include <set>
 #include <string>
 
@@ -42,6 +43,25 @@ TEST(ErrorTest, ReasonsHaveTheCodesThatClientsRelyOn) {
   EXPECT_EQ(ReasonCode(Reason::kGenerationMismatch), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(ReasonCode(Reason::kNamespaceNotEmpty), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(ReasonCode(Reason::kInvalidArgument), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ErrorTest, LimitErrorNamesTheLimitAndItsSize) {
+  const absl::Status status = LimitError(Reason::kNamespaceLimit, "max_namespaces", 5, "full");
+
+  EXPECT_EQ(status.message(), "full");
+  const ErrorInfo info = GetErrorInfo(status);
+  EXPECT_EQ(info.reason, Reason::kNamespaceLimit);
+  EXPECT_EQ(info.quota_subject, "max_namespaces");
+  EXPECT_EQ(info.metadata, (std::map<std::string, std::string>{{"limit", "5"}}));
+}
+
+TEST(ErrorTest, KeyErrorNamesTheKeyAndItsNamespace) {
+  const absl::Status status = KeyError(Reason::kSessionNotFound, "ns", "k", "there is none");
+
+  EXPECT_EQ(status.message(), "session 'k': there is none");
+  const ErrorInfo info = GetErrorInfo(status);
+  EXPECT_EQ(info.reason, Reason::kSessionNotFound);
+  EXPECT_EQ(info.metadata, (std::map<std::string, std::string>{{"key", "k"}, {"namespace", "ns"}}));
 }
 
 TEST(ErrorTest, DetailsTravelWithTheStatus) {

@@ -1,6 +1,5 @@
 #include "server/events/event_hub.h"
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/base/error.h"
+#include "tests/support/counting_sink.h"
 
 namespace broker {
 namespace {
@@ -19,12 +19,6 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 constexpr uint64_t kFirst = 1000;
-
-class CountingSink final : public EventSink {
- public:
-  void OnEvents() override { ++calls; }
-  std::atomic<int> calls = 0;
-};
 
 class EventHubTest : public ::testing::Test {
  protected:

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/counting_sink.h"
 #include "tests/support/table_test.h"
 
 namespace broker {
@@ -29,12 +30,6 @@ class TextEncoder final : public EventEncoder {
                         event.holder.empty() ? "" : " by ", event.holder,
                         event.reason.empty() ? "" : " because ", event.reason, ";");
   }
-};
-
-class CountingSink final : public EventSink {
- public:
-  void OnEvents() override { ++calls; }
-  int calls = 0;
 };
 
 class EventsTest : public TableTest {
