@@ -85,6 +85,9 @@ struct NamespaceRecord {
 };
 
 // --- mutations: each of one namespace ---
+//
+// A group that puts or adds something to a namespace that is not there is refused, alone and as a
+// whole; to erase what is not there changes nothing.
 
 // Writes a session's record over whatever is under its key. Its checkpoint stays as it is, is
 // replaced, or (`clear_checkpoint`) removed.
@@ -103,7 +106,7 @@ struct EraseSession {
   std::string key;
 };
 // A lease that must not be adopted after a restart. Forgotten with its key, or when the key gets
-// another generation.
+// another generation; it may be revoked before its generation is written.
 struct AddRevokedLease {
   std::string key;
   uint64_t generation = 0;

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "server/store/journal.h"
+#include "server/store/journal_engine.h"
+#include "server/store/sqlite_db.h"
+
+namespace broker {
+
+// Writes groups of mutations through one connection. Not thread-safe.
+class SqliteWriter {
+ public:
+  // `db` must outlive this. `namespaces`: the ids of those that are there.
+  static absl::StatusOr<std::unique_ptr<SqliteWriter>> Create(
+      SqliteDb& db, absl::flat_hash_set<uint32_t> namespaces);
+
+  // Begins a life: another start must not take this one for stopped cleanly. In one transaction.
+  absl::Status BeginLife();
+  // As JournalEngine::Commit; fills in what of a record is the journal's. The connection can be
+  // used again after a failure.
+  CommitResult Commit(absl::Span<PendingGroup> groups);
+  // Writes a number that was not there before, in a transaction of its own, and returns it.
+  absl::StatusOr<int64_t> WriteProbe();
+
+ private:
+  explicit SqliteWriter(SqliteDb& db) : db_(db) {}
+
+  absl::Status Prepare();
+  absl::Status CommitAll(absl::Span<PendingGroup> groups);
+  absl::Status Apply(Mutation& mutation);
+
+  absl::Status Do(uint32_t id, PutSession& put);
+  absl::Status Do(uint32_t id, PutCheckpoint& put);
+  absl::Status Do(uint32_t id, EraseSession& erase);
+  absl::Status Do(uint32_t id, AddRevokedLease& add);
+  absl::Status Do(uint32_t id, PutNamespace& put);
+  absl::Status Do(uint32_t id, PutBounds& put);
+  absl::Status Do(uint32_t id, EraseNamespace& erase);
+  absl::Status Do(uint32_t id, AddLiveLease& add);
+
+  absl::Status PutData(uint32_t id, absl::string_view key, absl::string_view data);
+  absl::Status NextChange();
+
+  SqliteDb& db_;
+  SqliteStatement begin_, commit_;
+  SqliteStatement put_session_, put_checkpoint_, put_data_, erase_session_, erase_data_;
+  SqliteStatement add_revoked_, erase_revoked_, erase_old_revoked_;
+  SqliteStatement put_namespace_, put_bounds_, add_live_, set_meta_, raise_meta_;
+
+  absl::flat_hash_set<uint32_t> namespaces_;
+  // What they were before the transaction, once it has changed them.
+  std::optional<absl::flat_hash_set<uint32_t>> namespaces_before_;
+  // The last number given to a change, and the first that must not be given before the store knows.
+  uint64_t change_ = 0;
+  uint64_t change_end_ = 0;
+};
+
+}  // namespace broker
