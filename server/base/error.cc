@@ -49,6 +49,7 @@ constexpr ReasonRow kReasons[] = {
     {Reason::kStoreDisabled, "STORE_DISABLED", absl::StatusCode::kFailedPrecondition},
     {Reason::kSessionNotActive, "SESSION_NOT_ACTIVE", absl::StatusCode::kFailedPrecondition},
     {Reason::kSessionPinned, "SESSION_PINNED", absl::StatusCode::kFailedPrecondition},
+    {Reason::kCheckpointRequired, "CHECKPOINT_REQUIRED", absl::StatusCode::kFailedPrecondition},
 };
 
 static_assert(std::size(kReasons) == kReasonCount);

@@ -43,8 +43,9 @@ enum class Reason {
   kStoreDisabled,
   kSessionNotActive,
   kSessionPinned,
+  kCheckpointRequired,
 };
-inline constexpr int kReasonCount = 28;
+inline constexpr int kReasonCount = 29;
 
 // "CAPACITY_EXHAUSTED" and so on.
 absl::string_view ReasonName(Reason reason);

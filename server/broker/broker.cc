@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/broker/lease_id.h"
+#include "server/broker/settings_codec.h"
 
 namespace broker {
 namespace {
@@ -19,6 +19,9 @@ constexpr Duration kEmptyCheckPeriod = std::chrono::seconds(1);
 constexpr int kMaxRounds = 4096;
 constexpr Duration kMaxRun = std::chrono::milliseconds(50);
 
+// How often stores are asked what is over, and given new numbers.
+constexpr Duration kMaintenancePeriod = std::chrono::seconds(1);
+
 // Numbers of a namespace that keeps nothing on disk start from the time, two for each microsecond,
 // so that they do not go back over a restart unless more than two million were given out each
 // second of the life before. Below 2^53, for JavaScript's sake, until the year 2112.
@@ -26,109 +29,17 @@ uint64_t NumberOf(WallTime time) {
   return static_cast<uint64_t>(time.time_since_epoch() / std::chrono::nanoseconds(500));
 }
 
-absl::Status Malformed() {
-  return InvalidField("lease_id", "is not a lease id of this broker's making");
-}
-
-absl::Status LeaseOfNoNamespace() {
-  return MakeError(Reason::kLeaseLost, "the lease is not held (UNKNOWN); acquire again");
-}
-
 }  // namespace
 
-Broker::Broker(const Options& options, const Clock& clock) : options_(options), clock_(clock) {}
+Broker::Broker(const Options& options, const Clock& clock)
+    : options_(options),
+      clock_(clock),
+      mint_(options.lease_key.empty() ? LeaseMint::WithRandomKey()
+                                      : std::make_unique<LeaseMint>(options.lease_key)) {}
 
 Broker::~Broker() = default;
 
 void Broker::SetWakeReaper(std::function<void()> wake) { wake_reaper_ = std::move(wake); }
-
-Broker::AcquireResult Broker::Acquire(absl::string_view namespace_name, AcquireParams params,
-                                      std::shared_ptr<AcquireObserver> observer) {
-  params.secret = secrets_.Next();
-  while (true) {
-    absl::StatusOr<std::shared_ptr<SessionTable>> table =
-        FindOrMakeTable(NamespaceOrDefault(namespace_name));
-    if (!table.ok()) return absl::StatusOr<Acquired>(table.status());
-    broker::AcquireResult result = (*table)->Acquire(params, observer, clock_.Now());
-    if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result)) return std::move(*outcome);
-    if (const auto* ticket = std::get_if<WaitTicket>(&result)) {
-      return PendingAcquire{*std::move(table), *ticket};
-    }
-    // The namespace vanished in between. It was removed under the registry's lock, so the next look
-    // finds none, or a new one.
-  }
-}
-
-void Broker::CancelAcquire(const PendingAcquire& pending, const AcquireObserver* observer) {
-  pending.table->CancelAcquire(pending.ticket, observer, clock_.Now());
-}
-
-void Broker::UndoAcquire(const Acquired& acquired) {
-  if (auto table = FindTable(acquired.lease.namespace_id)) {
-    table->UndoAcquire(acquired.lease, clock_.Now());
-  }
-}
-
-absl::StatusOr<SessionInfo> Broker::Activate(absl::string_view lease_id,
-                                             const ActivateParams& params) {
-  const std::optional<LeaseRef> lease = ParseLeaseId(lease_id);
-  if (!lease.has_value()) return Malformed();
-  const auto table = FindTable(lease->namespace_id);
-  if (table == nullptr) return LeaseOfNoNamespace();
-  return table->Activate(*lease, params, clock_.Now());
-}
-
-absl::StatusOr<SessionInfo> Broker::FailInit(absl::string_view lease_id,
-                                             const InitFailureParams& params) {
-  const std::optional<LeaseRef> lease = ParseLeaseId(lease_id);
-  if (!lease.has_value()) return Malformed();
-  const auto table = FindTable(lease->namespace_id);
-  if (table == nullptr) return LeaseOfNoNamespace();
-  return table->FailInit(*lease, params, clock_.Now());
-}
-
-std::vector<RenewOutcome> Broker::Renew(const std::vector<absl::string_view>& lease_ids) {
-  const Instant now = clock_.Now();
-  std::vector<RenewOutcome> outcomes;
-  outcomes.reserve(lease_ids.size());
-  for (absl::string_view lease_id : lease_ids) {
-    const std::optional<LeaseRef> lease = ParseLeaseId(lease_id);
-    const auto table = lease.has_value() ? FindTable(lease->namespace_id) : nullptr;
-    outcomes.push_back(table != nullptr ? table->Renew(*lease, now) : RenewOutcome());
-  }
-  return outcomes;
-}
-
-absl::StatusOr<ReleaseOutcome> Broker::Release(absl::string_view lease_id,
-                                               Disposition disposition) {
-  const std::optional<LeaseRef> lease = ParseLeaseId(lease_id);
-  if (!lease.has_value()) return Malformed();
-  const auto table = FindTable(lease->namespace_id);
-  if (table == nullptr) return ReleaseOutcome{};
-  return table->Release(*lease, disposition, clock_.Now());
-}
-
-absl::StatusOr<EndOutcome> Broker::End(absl::string_view namespace_name, absl::string_view key,
-                                       uint64_t if_generation, absl::string_view reason) {
-  const auto table = FindTable(NamespaceOrDefault(namespace_name));
-  if (table == nullptr) return EndOutcome{};
-  return table->End(key, if_generation, reason, clock_.Now());
-}
-
-absl::StatusOr<SessionInfo> Broker::GetSession(absl::string_view namespace_name,
-                                               absl::string_view key) const {
-  const absl::string_view name = NamespaceOrDefault(namespace_name);
-  const auto table = FindTable(name);
-  if (table == nullptr) return KeyError(Reason::kSessionNotFound, name, key, "there is none");
-  return table->Get(key, clock_.Now());
-}
-
-ListOutcome Broker::ListSessions(absl::string_view namespace_name, const ListParams& params,
-                                 ListCursor from) const {
-  const auto table = FindTable(NamespaceOrDefault(namespace_name));
-  if (table == nullptr) return ListOutcome{};
-  return table->List(params, from, clock_.Now());
-}
 
 void Broker::RunOnce() {
   std::vector<std::shared_ptr<SessionTable>> tables;
@@ -144,6 +55,7 @@ void Broker::RunOnce() {
     std::erase_if(tables, [&](const auto& table) { return !table->Sweep(now); });
   }
   RemoveEmpty(clock_.Now());
+  MaintainStores(clock_.Now());
   if (!tables.empty() && wake_reaper_) wake_reaper_();
 }
 
@@ -167,6 +79,14 @@ std::shared_ptr<SessionTable> Broker::FindTable(uint32_t namespace_id) const {
   ReaderLock lock(registry_mu_);
   auto it = tables_by_id_.find(namespace_id);
   return it == tables_by_id_.end() ? nullptr : it->second;
+}
+
+std::shared_ptr<NamespaceStore> Broker::FindStore(uint32_t namespace_id) const {
+  ReaderLock lock(registry_mu_);
+  for (const auto& [name, ns] : namespaces_) {
+    if (ns->id == namespace_id) return ns->store;
+  }
+  return nullptr;
 }
 
 absl::StatusOr<std::shared_ptr<SessionTable>> Broker::FindOrMakeTable(absl::string_view name) {
@@ -196,7 +116,10 @@ absl::StatusOr<Broker::Namespace*> Broker::MakeLocked(absl::string_view name,
     }
     bool removed = false;
     for (size_t i = 0; i < candidates.size() && !removed; ++i) {
-      removed = RemoveIfEmptyLocked(candidates[i]);
+      if (const auto ns = RemoveIfEmptyLocked(candidates[i])) {
+        EraseLocked(*ns, nullptr);
+        removed = true;
+      }
     }
     if (!removed) {
       return LimitError(Reason::kNamespaceLimit, "max_namespaces", options_.max_namespaces,
@@ -204,33 +127,111 @@ absl::StatusOr<Broker::Namespace*> Broker::MakeLocked(absl::string_view name,
                                      " namespaces already; delete one or use another"));
     }
   }
+  NamespaceRecord record;
+  record.id = next_namespace_id_++;
+  record.name = std::string(name);
+  record.settings = WriteSettings(settings);
+  // Numbers start from the time, whatever there was before under this name; what they reach is
+  // reserved with the first thing that is written.
+  const uint64_t first = std::max(NumberOf(now.wall), number_floor_);
+  record.numbers_end = record.revisions_end = first + 1;
+  record.longest_ttl = ResolveFor(settings).default_lease_ttl;
+  return AddLocked(std::move(record), settings, /*saved=*/false);
+}
+
+Broker::Namespace* Broker::AddLocked(NamespaceRecord record, const NamespaceSettings& settings,
+                                     bool saved) {
   auto ns = std::make_unique<Namespace>();
-  ns->name = std::string(name);
-  ns->id = next_namespace_id_++;
+  ns->name = record.name;
+  ns->id = record.id;
   ns->settings = settings;
+  ns->configured = record.configured;
   SessionTable::Options options;
   options.namespace_name = ns->name;
   options.namespace_id = ns->id;
   options.shard_count = options_.shard_count;
-  options.first_number = std::max(NumberOf(now.wall), number_floor_);
+  options.first_number = std::max<uint64_t>(record.numbers_end, 1) - 1;
+  options.first_revision = std::max<uint64_t>(record.revisions_end, 1) - 1;
   options.events.encoder = options_.event_encoder;
   options.events.memory = &event_memory_;
   options.events.hub.max_subscribers = options_.max_subscribers_per_namespace;
   options.events.wake_dispatcher = [this] { WakeDispatcher(); };
-  ns->table = std::make_shared<SessionTable>(std::move(options), ResolveFor(settings));
+  if (options_.journal != nullptr) {
+    options.longest_ttl = record.longest_ttl;
+    options.numbers_end = record.numbers_end;
+    options.revisions_end = record.revisions_end;
+    if (!saved) {
+      options.numbers_end = record.numbers_end += NamespaceStore::kBlock;
+      options.revisions_end = record.revisions_end += NamespaceStore::kBlock;
+    }
+    std::vector<uint32_t> replaces;
+    if (auto it = unerased_.find(ns->name); it != unerased_.end()) replaces = it->second;
+    ns->store = std::make_shared<NamespaceStore>(*options_.journal, clock_, std::move(record),
+                                                 saved, std::move(replaces));
+    options.store = ns->store.get();
+  }
+  // The table's questions outlive nothing that answers them.
+  ns->table = std::shared_ptr<SessionTable>(
+      new SessionTable(std::move(options), ResolveFor(settings)),
+      [store = ns->store](const SessionTable* table) { delete table; });
+  if (ns->store != nullptr) ns->store->Attach(ns->table);
   tables_by_id_[ns->id] = ns->table;
   Namespace* made = ns.get();
   namespaces_[ns->name] = std::move(ns);
   return made;
 }
 
-bool Broker::RemoveIfEmptyLocked(const std::string& name) {
+std::unique_ptr<Broker::Namespace> Broker::RemoveIfEmptyLocked(const std::string& name) {
   auto it = namespaces_.find(name);
-  if (!it->second->table->CloseIfEmpty()) return false;
+  if (!it->second->table->CloseIfEmpty()) return nullptr;
   number_floor_ = std::max(number_floor_, it->second->table->last_number());
   tables_by_id_.erase(it->second->id);
+  std::unique_ptr<Namespace> removed = std::move(it->second);
   namespaces_.erase(it);
-  return true;
+  return removed;
+}
+
+void Broker::EraseLocked(const Namespace& ns, Journal::Done done) {
+  if (options_.journal == nullptr) return;
+  unerased_[ns.name].push_back(ns.id);
+  ns.store->Erase(number_floor_, [this, name = ns.name, id = ns.id, keep = ns.table,
+                                  done = std::move(done)](const absl::Status& status) mutable {
+    if (status.ok()) {
+      WriterLock lock(registry_mu_);
+      if (auto it = unerased_.find(name); it != unerased_.end()) {
+        std::erase(it->second, id);
+        if (it->second.empty()) unerased_.erase(it);
+      }
+    }
+    if (done) done(status);
+  });
+}
+
+void Broker::MaintainStores(Instant now) {
+  if (options_.journal == nullptr) return;
+  if (now.mono < next_maintenance_.load(std::memory_order_relaxed)) return;
+  next_maintenance_.store(now.mono + kMaintenancePeriod, std::memory_order_relaxed);
+  struct Due {
+    std::shared_ptr<NamespaceStore> store;
+    std::shared_ptr<SessionTable> table;
+    Duration retention;
+  };
+  std::vector<Due> due;
+  {
+    ReaderLock lock(registry_mu_);
+    for (const auto& [name, ns] : namespaces_) {
+      due.push_back({ns->store, ns->table, ResolveFor(ns->settings).suspended_retention});
+    }
+  }
+  for (const Due& ns : due) {
+    ns.store->Refill();
+    const uint64_t suspended = ns.table->suspended();
+    if (suspended == 0 || ns.table->recovering(now.mono)) continue;
+    const bool ends = ns.retention > Duration::zero();
+    const bool too_many = suspended > SessionTable::kMaxSuspended;
+    if (!ends && !too_many) continue;
+    ns.store->Forget(ends ? now.wall - ns.retention : WallTime::min(), too_many);
+  }
 }
 
 void Broker::RemoveEmpty(Instant now) {
@@ -252,15 +253,18 @@ void Broker::RemoveEmpty(Instant now) {
       over.push_back(name);
     }
   }
-  for (const std::string& name : over) RemoveIfEmptyLocked(name);
+  for (const std::string& name : over) {
+    if (const auto removed = RemoveIfEmptyLocked(name)) EraseLocked(*removed, nullptr);
+  }
 }
 
 NamespaceConfig Broker::ResolveFor(const NamespaceSettings& settings) const {
-  return Resolve(settings, options_.defaults, /*can_suspend=*/false);
+  return Resolve(settings, options_.defaults, /*can_suspend=*/options_.journal != nullptr);
 }
 
 void Broker::WarnOf(absl::string_view name, const NamespaceSettings& settings) const {
-  if (options_.warn && ResolveFor(settings).idle_policy == IdlePolicy::kSuspend) {
+  if (options_.warn && options_.journal == nullptr &&
+      ResolveFor(settings).idle_policy == IdlePolicy::kSuspend) {
     options_.warn("suspend without a store", name);
   }
 }

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,16 +12,18 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/functional/function_ref.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
+#include "server/broker/lease_mint.h"
 #include "server/broker/namespace_settings.h"
-#include "server/broker/secret_source.h"
+#include "server/broker/namespace_store.h"
 #include "server/session/session_table.h"
 #include "server/session/types.h"
+#include "server/store/journal.h"
 
 namespace broker {
 
@@ -40,6 +43,18 @@ struct NamespaceInfo {
       false;  // By the config file or UpdateNamespace; otherwise it vanishes when empty.
   TableStats stats;
   EventHub::Stats events;
+  std::optional<WallTime>
+      recovery_end;  // Set while leases of before a restart may show themselves.
+};
+
+// What a start found in the journal.
+struct RecoveryReport {
+  uint64_t namespaces = 0;
+  uint64_t active = 0;
+  uint64_t suspended = 0;
+  uint64_t leases = 0;     // That were restored, after a planned stop.
+  bool clean_stop = true;  // Otherwise leases may show themselves for `window`, at the longest.
+  Duration window{};
 };
 
 // A subscriber's place in the events of a namespace, which it keeps alive.
@@ -54,10 +69,12 @@ struct EventStream {
 // Callers have checked the form of what they pass (lengths, UTF-8, enums); the broker checks what
 // depends on its state. An empty namespace name means "default".
 //
-// No method blocks on anything but short critical sections, so all may be called from gRPC
-// reactions.
+// No method but Recover and Park blocks on anything but short critical sections, so all may be
+// called from gRPC reactions. Those with a `done` answer at once, or return nullopt and call it
+// exactly once when the store has answered, possibly before they return.
 //
-// Thread-safe. `clock` must outlive the broker.
+// Thread-safe. `clock` and the journal must outlive the broker; the journal must be closed before
+// the broker is destroyed.
 class Broker {
  public:
   struct Options {
@@ -71,12 +88,17 @@ class Broker {
     //   "suspend without a store": the config asks for IdlePolicy::kSuspend and there is no durable
     //   store, so nothing idle is taken away in this namespace.
     std::function<void(absl::string_view event, absl::string_view namespace_name)> warn;
+    Journal* journal = nullptr;  // Null: nothing is durable.
+    std::string lease_key;       // Of LeaseMint::kKeyBytes at least; empty: one for this process.
   };
 
   // A queued Acquire, to be cancelled when its caller goes away. Movable and cheap to copy.
+  struct ParkedAcquire;
   struct PendingAcquire {
     std::shared_ptr<SessionTable> table;
     WaitTicket ticket;
+    // Waits for the journal before it can be made at all; the others are not set then.
+    std::shared_ptr<ParkedAcquire> parked;
   };
   using AcquireResult = std::variant<absl::StatusOr<Acquired>, PendingAcquire>;
 
@@ -89,31 +111,68 @@ class Broker {
   // --- sessions and leases. Errors are those of SessionTable; see there. ---
 
   // Answers at once or queues; when queued, `observer` is told exactly once, possibly before this
-  // returns. Makes the namespace if there is none (NAMESPACE_LIMIT when there are too many).
-  // `params.secret` is filled in here. A namespace that nobody configured vanishes when it has been
-  // empty for a minute, or as soon as its place is needed.
-  AcquireResult Acquire(absl::string_view namespace_name, AcquireParams params,
+  // returns. Makes the namespace if there is none (NAMESPACE_LIMIT when there are too many). A
+  // namespace that nobody configured vanishes when it has been empty for a minute, or as soon as
+  // its place is needed.
+  AcquireResult Acquire(absl::string_view namespace_name, const AcquireParams& params,
                         std::shared_ptr<AcquireObserver> observer);
   // Takes a queued Acquire out of the queue; its observer is told CANCELLED. No effect once
   // answered.
   void CancelAcquire(const PendingAcquire& pending, const AcquireObserver* observer);
   // For an Acquire that was granted but whose caller was gone before it was answered.
   void UndoAcquire(const Acquired& acquired);
+  // What the holder of a lease names it by: see LeaseMint.
+  std::string LeaseIdOf(const LeaseRef& lease) const { return mint_->Mint(lease); }
 
   // A lease id that is malformed is INVALID_ARGUMENT (field "lease_id"); one that names nothing is
   // LEASE_LOST.
-  absl::StatusOr<SessionInfo> Activate(absl::string_view lease_id, const ActivateParams& params);
-  absl::StatusOr<SessionInfo> FailInit(absl::string_view lease_id, const InitFailureParams& params);
-  // One outcome for each id, in order; a malformed id is kUnknown.
-  std::vector<RenewOutcome> Renew(const std::vector<absl::string_view>& lease_ids);
-  absl::StatusOr<ReleaseOutcome> Release(absl::string_view lease_id, Disposition disposition);
+  Answer<SessionInfo> Activate(absl::string_view lease_id, const ActivateParams& params,
+                               Done<SessionInfo> done);
+  Answer<SessionInfo> FailInit(absl::string_view lease_id, const InitFailureParams& params,
+                               Done<SessionInfo> done);
+  // One outcome for each id, in order; a malformed id is kUnknown. `holder` is for leases that are
+  // adopted after a restart.
+  std::vector<RenewOutcome> Renew(const std::vector<absl::string_view>& lease_ids,
+                                  absl::string_view holder = "");
+  Answer<uint64_t> Checkpoint(absl::string_view lease_id, absl::string_view data,
+                              Done<uint64_t> done);
+  Answer<ReleaseOutcome> Release(absl::string_view lease_id, const ReleaseParams& params,
+                                 Done<ReleaseOutcome> done);
+  Answer<EndOutcome> End(absl::string_view namespace_name, absl::string_view key,
+                         uint64_t if_generation, absl::string_view reason, Done<EndOutcome> done);
+  Answer<SessionInfo> Suspend(absl::string_view namespace_name, absl::string_view key,
+                              uint64_t if_generation, Done<SessionInfo> done);
+  Answer<SessionInfo> GetSession(absl::string_view namespace_name, absl::string_view key,
+                                 Done<SessionInfo> done) const;
+  // An unused namespace name lists as empty. Suspended sessions come last; one that is suspended or
+  // resumed meanwhile may be missing, or be there twice. A page has at most about 2 MiB of what is
+  // read from the store, however many were asked for.
+  Answer<ListOutcome> ListSessions(absl::string_view namespace_name, const ListParams& params,
+                                   const ListCursor& from, Done<ListOutcome> done) const;
+
+  // The same where there is no journal: nothing waits then.
+  absl::StatusOr<SessionInfo> Activate(absl::string_view lease_id, const ActivateParams& params) {
+    return *Activate(lease_id, params, nullptr);
+  }
+  absl::StatusOr<SessionInfo> FailInit(absl::string_view lease_id,
+                                       const InitFailureParams& params) {
+    return *FailInit(lease_id, params, nullptr);
+  }
+  absl::StatusOr<ReleaseOutcome> Release(absl::string_view lease_id, Disposition disposition) {
+    return *Release(lease_id, {.disposition = disposition}, nullptr);
+  }
   absl::StatusOr<EndOutcome> End(absl::string_view namespace_name, absl::string_view key,
-                                 uint64_t if_generation, absl::string_view reason);
+                                 uint64_t if_generation, absl::string_view reason) {
+    return *End(namespace_name, key, if_generation, reason, nullptr);
+  }
   absl::StatusOr<SessionInfo> GetSession(absl::string_view namespace_name,
-                                         absl::string_view key) const;
-  // An unused namespace name lists as empty.
+                                         absl::string_view key) const {
+    return *GetSession(namespace_name, key, nullptr);
+  }
   ListOutcome ListSessions(absl::string_view namespace_name, const ListParams& params,
-                           ListCursor from) const;
+                           const ListCursor& from) const {
+    return **ListSessions(namespace_name, params, from, nullptr);
+  }
 
   // --- events ---
 
@@ -129,6 +188,10 @@ class Broker {
                                       InitialCut& cut) const;
   void ReadKey(const EventStream& stream, const ListParams& params, absl::string_view key,
                std::vector<SessionInfo>& out, InitialCut& cut) const;
+  // What is suspended comes from the store, after all pieces: up to `limit` sessions behind the key
+  // `after`. Told on another thread. Without a journal there are none.
+  Answer<ListOutcome> ReadStored(const EventStream& stream, const ListParams& params,
+                                 const std::string& after, Done<ListOutcome> done) const;
   // Tells subscribers what was published. One thread at a time.
   void DispatchEvents();
   // Called, from any thread, when DispatchEvents has something to do. Once this returns the old one
@@ -142,15 +205,31 @@ class Broker {
   // Lets `edit` change the settings, checks the result and applies it to the sessions that exist;
   // makes the namespace when there is none. Nothing changes when `edit` or the check fails. `edit`
   // runs with the registry's lock held: it must not call the broker.
-  absl::StatusOr<NamespaceInfo> UpdateNamespace(
-      absl::string_view name, absl::FunctionRef<absl::Status(NamespaceSettings&)> edit);
+  // Of several at a time each is based on the outcome of those before. QUEUE_FULL when more than
+  // 100 wait for the journal.
+  using SettingsEdit = absl::AnyInvocable<absl::Status(NamespaceSettings&)>;
+  Answer<NamespaceInfo> UpdateNamespace(absl::string_view name, SettingsEdit edit,
+                                        Done<NamespaceInfo> done);
+  absl::StatusOr<NamespaceInfo> UpdateNamespace(absl::string_view name, SettingsEdit edit) {
+    return *UpdateNamespace(name, std::move(edit), nullptr);
+  }
   // NAMESPACE_NOT_FOUND, or NAMESPACE_NOT_EMPTY while there are sessions, suspended records or
-  // waiters.
-  absl::Status DeleteNamespace(absl::string_view name);
+  // waiters. The answer means nothing but that it is done.
+  Answer<bool> DeleteNamespace(absl::string_view name, Done<bool> done);
+  absl::Status DeleteNamespace(absl::string_view name) {
+    return DeleteNamespace(name, nullptr)->status();
+  }
   // Up to `limit` namespaces whose names come after `after`, in order of name.
   std::vector<NamespaceInfo> ListNamespaces(absl::string_view after, size_t limit) const;
 
   // --- time and life ---
+
+  // Brings back what the journal holds. Before any other call; blocks until it is done. What the
+  // journal says is wrong is an error with a message that says what to do.
+  absl::StatusOr<RecoveryReport> Recover();
+  // Writes what the next start needs to go on exactly where this one stopped, and blocks until that
+  // is durable, or for `grace`; closes the journal. After Shutdown, when no call is made any more.
+  absl::Status Park(Duration grace);
 
   // Does what is due: expiries, timeouts, evictions that limits ask for. At most 100 us under one
   // lock at a time. What takes more than 50 ms in all is left to the next call, which is asked for.
@@ -169,10 +248,18 @@ class Broker {
     NamespaceSettings settings;
     bool configured = false;
     std::shared_ptr<SessionTable> table;
+    std::shared_ptr<NamespaceStore> store;  // Null without a journal.
     // Since when the reaper has seen nothing in it; for those that nobody configured.
     std::optional<MonotonicTime> empty_since;
     uint64_t seen_revision = 0;  // Of its table, when the reaper looked.
   };
+  // An UpdateNamespace that waits for those before it.
+  struct QueuedUpdate {
+    std::string name;
+    SettingsEdit edit;
+    Done<NamespaceInfo> done;
+  };
+  class Recovery;
 
   std::shared_ptr<SessionTable> FindTable(absl::string_view name) const
       ABSL_LOCKS_EXCLUDED(registry_mu_);
@@ -183,7 +270,34 @@ class Broker {
   // NAMESPACE_LIMIT when there are too many, and none of them is empty. SHUTTING_DOWN.
   absl::StatusOr<Namespace*> MakeLocked(absl::string_view name, const NamespaceSettings& settings,
                                         Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
-  bool RemoveIfEmptyLocked(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
+  // Makes what `record` describes; `saved`: the journal has it.
+  Namespace* AddLocked(NamespaceRecord record, const NamespaceSettings& settings, bool saved)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
+  // Forgets what was removed, in the journal. Where that fails it is forgotten before the name is
+  // used again.
+  void EraseLocked(const Namespace& ns, Journal::Done done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
+  std::shared_ptr<NamespaceStore> FindStore(uint32_t namespace_id) const
+      ABSL_LOCKS_EXCLUDED(registry_mu_);
+  // Makes an update, or takes what it is made of until it is durable.
+  Answer<NamespaceInfo> StartUpdate(absl::string_view name, SettingsEdit& edit,
+                                    Done<NamespaceInfo>& done) ABSL_LOCKS_EXCLUDED(registry_mu_);
+  NamespaceInfo ApplyLocked(Namespace& ns, const NamespaceSettings& settings)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
+  // Makes the updates that waited for one that is over, until one has to wait for the journal.
+  void NextUpdate() ABSL_LOCKS_EXCLUDED(registry_mu_);
+  void OnUpdateWritten(const std::string& name, const NamespaceSettings& settings,
+                       const absl::Status& status, Done<NamespaceInfo> done)
+      ABSL_LOCKS_EXCLUDED(registry_mu_);
+  AcquireResult Park(const std::shared_ptr<SessionTable>& table, absl::string_view namespace_name,
+                     const AcquireParams& params, Duration ttl,
+                     std::shared_ptr<AcquireObserver> observer);
+  void Unpark(const std::shared_ptr<ParkedAcquire>& parked, const absl::Status& status);
+  // What the store needs now and then: numbers, and that the retention of what is suspended ends.
+  void MaintainStores(Instant now) ABSL_LOCKS_EXCLUDED(registry_mu_);
+  // The namespace, if it was empty and is no longer there; null otherwise.
+  std::unique_ptr<Namespace> RemoveIfEmptyLocked(const std::string& name)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
   void RemoveEmpty(Instant now) ABSL_LOCKS_EXCLUDED(registry_mu_);
   NamespaceConfig ResolveFor(const NamespaceSettings& settings) const;
   NamespaceInfo InfoLocked(const Namespace& ns) const ABSL_SHARED_LOCKS_REQUIRED(registry_mu_);
@@ -193,7 +307,7 @@ class Broker {
 
   const Options options_;
   const Clock& clock_;
-  SecretSource secrets_;
+  const std::unique_ptr<LeaseMint> mint_;
   EventMemory event_memory_;  // The tables', which may outlive the registry but not the broker.
   std::atomic<bool> dispatcher_woken_ = false;
   Mutex wake_mu_;  // A leaf, but for what the function locks.
@@ -210,6 +324,11 @@ class Broker {
   // Above every number that a removed namespace gave out.
   uint64_t number_floor_ ABSL_GUARDED_BY(registry_mu_) = 0;
   bool shutdown_ ABSL_GUARDED_BY(registry_mu_) = false;
+  // Namespaces that are gone here and that the journal could not forget yet, by name.
+  absl::flat_hash_map<std::string, std::vector<uint32_t>> unerased_ ABSL_GUARDED_BY(registry_mu_);
+  std::deque<QueuedUpdate> updates_ ABSL_GUARDED_BY(registry_mu_);
+  bool updating_ ABSL_GUARDED_BY(registry_mu_) = false;
+  std::atomic<MonotonicTime> next_maintenance_ = MonotonicTime{};
   std::atomic<MonotonicTime> next_empty_check_ = MonotonicTime{};
   std::function<void()> wake_reaper_;  // Constant once calls come in.
 };

@@ -5,8 +5,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/broker/broker.h"
+#include "server/broker/settings_codec.h"
 
 namespace broker {
+namespace {
+
+// Changes of namespaces that wait for the one before them to be durable.
+constexpr size_t kMaxQueuedUpdates = 100;
+
+}  // namespace
 
 NamespaceInfo Broker::InfoLocked(const Namespace& ns) const {
   NamespaceInfo info;
@@ -15,6 +22,8 @@ NamespaceInfo Broker::InfoLocked(const Namespace& ns) const {
   info.configured = ns.configured;
   info.stats = ns.table->Stats();
   info.events = ns.table->EventStats();
+  const Instant now = clock_.Now();
+  if (ns.table->recovering(now.mono)) info.recovery_end = now.ToWall(ns.table->recovery_end());
   return info;
 }
 
@@ -29,12 +38,47 @@ NamespaceInfo Broker::GetNamespace(absl::string_view name) const {
   return unused;
 }
 
-absl::StatusOr<NamespaceInfo> Broker::UpdateNamespace(
-    absl::string_view name, absl::FunctionRef<absl::Status(NamespaceSettings&)> edit) {
+Answer<NamespaceInfo> Broker::UpdateNamespace(absl::string_view name, SettingsEdit edit,
+                                              Done<NamespaceInfo> done) {
   name = NamespaceOrDefault(name);
+  if (options_.journal != nullptr) {
+    WriterLock lock(registry_mu_);
+    if (updating_) {
+      if (updates_.size() >= kMaxQueuedUpdates) {
+        return LimitError(Reason::kQueueFull, "namespace_updates", kMaxQueuedUpdates,
+                          "too many changes of namespaces wait for the store; try again");
+      }
+      updates_.push_back({std::string(name), std::move(edit), std::move(done)});
+      return std::nullopt;
+    }
+    updating_ = true;
+  }
+  Answer<NamespaceInfo> answer = StartUpdate(name, edit, done);
+  if (answer && options_.journal != nullptr) NextUpdate();
+  return answer;
+}
+
+void Broker::NextUpdate() {
+  while (true) {
+    QueuedUpdate next;
+    {
+      WriterLock lock(registry_mu_);
+      if (updates_.empty()) {
+        updating_ = false;
+        return;
+      }
+      next = std::move(updates_.front());
+      updates_.pop_front();
+    }
+    Answer<NamespaceInfo> answer = StartUpdate(next.name, next.edit, next.done);
+    if (!answer) return;  // It goes on when that is written.
+    next.done(*std::move(answer));
+  }
+}
+
+Answer<NamespaceInfo> Broker::StartUpdate(absl::string_view name, SettingsEdit& edit,
+                                          Done<NamespaceInfo>& done) {
   const Instant now = clock_.Now();
-  std::shared_ptr<SessionTable> table;
-  NamespaceConfig config;
   NamespaceSettings settings;
   NamespaceInfo info;
   {
@@ -42,31 +86,61 @@ absl::StatusOr<NamespaceInfo> Broker::UpdateNamespace(
     auto it = namespaces_.find(name);
     if (it != namespaces_.end()) settings = it->second->settings;
     if (absl::Status edited = edit(settings); !edited.ok()) return edited;
-    config = ResolveFor(settings);
+    const NamespaceConfig config = ResolveFor(settings);
     if (absl::Status valid = Validate(config, "config."); !valid.ok()) return valid;
-    Namespace* ns = nullptr;
-    if (it != namespaces_.end()) {
-      ns = it->second.get();
-      ns->settings = settings;
-    } else {
-      absl::StatusOr<Namespace*> made = MakeLocked(name, settings, now);
+    Namespace* ns = it != namespaces_.end() ? it->second.get() : nullptr;
+    if (ns == nullptr) {
+      absl::StatusOr<Namespace*> made = MakeLocked(
+          name, ns == nullptr && options_.journal == nullptr ? settings : NamespaceSettings(), now);
       if (!made.ok()) return made.status();
       ns = *made;
     }
-    ns->configured = true;
-    ns->empty_since.reset();
-    table = ns->table;
-    // Under the lock, so that of two updates the table ends with the one that the registry ends
-    // with.
-    table->UpdateConfig(config);
-    info = InfoLocked(*ns);
+    if (ns->store != nullptr) {
+      // Its table is kept from vanishing by being looked at as in use.
+      ns->empty_since.reset();
+      ns->store->WriteSettings(
+          WriteSettings(settings), /*configured=*/true,
+          [this, name = ns->name, settings, before = WriteSettings(ns->settings),
+           was_configured = ns->configured, store = ns->store,
+           done = std::move(done)](const absl::Status& status) mutable {
+            if (!status.ok()) store->SetRecord(std::move(before), was_configured);
+            OnUpdateWritten(name, settings, status, std::move(done));
+          });
+      return std::nullopt;
+    }
+    info = ApplyLocked(*ns, settings);
   }
   WarnOf(name, settings);
   if (wake_reaper_) wake_reaper_();
   return info;
 }
 
-absl::Status Broker::DeleteNamespace(absl::string_view name) {
+NamespaceInfo Broker::ApplyLocked(Namespace& ns, const NamespaceSettings& settings) {
+  ns.settings = settings;
+  ns.configured = true;
+  ns.empty_since.reset();
+  // Under the lock, so that of two updates the table ends with the one that the registry ends with.
+  ns.table->UpdateConfig(ResolveFor(settings));
+  return InfoLocked(ns);
+}
+
+void Broker::OnUpdateWritten(const std::string& name, const NamespaceSettings& settings,
+                             const absl::Status& status, Done<NamespaceInfo> done) {
+  absl::StatusOr<NamespaceInfo> outcome = status;
+  if (status.ok()) {
+    WriterLock lock(registry_mu_);
+    auto it = namespaces_.find(name);
+    outcome = it != namespaces_.end()
+                  ? absl::StatusOr<NamespaceInfo>(ApplyLocked(*it->second, settings))
+                  : MakeError(Reason::kNamespaceNotFound,
+                              absl::StrCat("namespace '", name, "' was deleted meanwhile"));
+  }
+  if (outcome.ok() && wake_reaper_) wake_reaper_();
+  if (done) done(std::move(outcome));
+  NextUpdate();
+}
+
+Answer<bool> Broker::DeleteNamespace(absl::string_view name, Done<bool> done) {
   name = NamespaceOrDefault(name);
   WriterLock lock(registry_mu_);
   auto it = namespaces_.find(name);
@@ -77,15 +151,35 @@ absl::Status Broker::DeleteNamespace(absl::string_view name) {
     return MakeError(std::move(error), absl::StrCat("there is no namespace '", name, "'"));
   }
   const TableStats stats = it->second->table->Stats();
-  if (!RemoveIfEmptyLocked(std::string(name))) {
+  const std::unique_ptr<Namespace> removed = RemoveIfEmptyLocked(std::string(name));
+  if (removed == nullptr) {
     error.reason = Reason::kNamespaceNotEmpty;
     return MakeError(
         std::move(error),
-        absl::StrCat("namespace '", name, "' is not empty (", stats.initializing + stats.active,
+        absl::StrCat("namespace '", name, "' is not empty (",
+                     stats.initializing + stats.active + stats.suspending + stats.ending,
                      " sessions, ", stats.suspended, " suspended, ", stats.waiters,
                      " waiting); end its sessions first"));
   }
-  return absl::OkStatus();
+  if (options_.journal == nullptr) return true;
+  EraseLocked(*removed, [this, name = std::string(name), settings = removed->settings,
+                         configured = removed->configured,
+                         done = std::move(done)](const absl::Status& status) mutable {
+    if (status.ok()) {
+      if (done) done(true);
+      return;
+    }
+    {
+      // It is as it was, unless somebody has begun to use the name again.
+      WriterLock again(registry_mu_);
+      if (!namespaces_.contains(name)) {
+        const absl::StatusOr<Namespace*> made = MakeLocked(name, settings, clock_.Now());
+        if (made.ok()) (*made)->configured = configured;
+      }
+    }
+    if (done) done(status);
+  });
+  return std::nullopt;
 }
 
 std::vector<NamespaceInfo> Broker::ListNamespaces(absl::string_view after, size_t limit) const {

@@ -63,6 +63,10 @@ NamespaceConfig Resolve(const NamespaceSettings& settings, const NamespaceSettin
                                     built_in.suspended_retention);
   config.idle_policy = Pick(settings.idle_policy, defaults.idle_policy,
                             can_suspend ? IdlePolicy::kSuspend : IdlePolicy::kEnd);
+  config.max_checkpoint_bytes = Pick(settings.max_checkpoint_bytes, defaults.max_checkpoint_bytes,
+                                     built_in.max_checkpoint_bytes);
+  config.require_checkpoint =
+      Pick(settings.require_checkpoint, defaults.require_checkpoint, built_in.require_checkpoint);
   return config;
 }
 
@@ -76,6 +80,11 @@ absl::Status Validate(const NamespaceConfig& config, absl::string_view path) {
     return InvalidField(
         absl::StrCat(path, "max_waiters"),
         absl::StrCat("must be at most ", kMaxWaitersBound, ", not ", config.max_waiters));
+  }
+  if (config.max_checkpoint_bytes > kMaxCheckpointBytes) {
+    return InvalidField(absl::StrCat(path, "max_checkpoint_bytes"),
+                        absl::StrCat("must be at most ", kMaxCheckpointBytes, ", not ",
+                                     config.max_checkpoint_bytes));
   }
   for (const absl::Status& status :
        {CheckLimit(path, "idle_ttl", config.idle_ttl),

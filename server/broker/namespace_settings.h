@@ -24,6 +24,8 @@ struct NamespaceSettings {
   std::optional<Duration> default_wait_timeout;
   std::optional<Duration> suspended_retention;
   std::optional<IdlePolicy> idle_policy;
+  std::optional<uint64_t> max_checkpoint_bytes;
+  std::optional<bool> require_checkpoint;
 };
 
 // Fills in what `settings` leaves out, from `defaults`, then from the built-in defaults.
@@ -36,7 +38,8 @@ NamespaceConfig Resolve(const NamespaceSettings& settings, const NamespaceSettin
 // "max_sessions"), the bound, and the value:
 //   max_sessions 1 to 16,777,216; max_waiters up to 1,000,000; no negative duration and none above
 //   10 years; lease ttls 0.1 s to 10 min, the default not above the maximum; default_wait_timeout
-//   up to 1 h; idle_ttl, max_lifetime, max_hold, init_timeout: zero or at least 1 ms.
+//   up to 1 h; max_checkpoint_bytes up to 1 MiB; idle_ttl, max_lifetime, max_hold, init_timeout:
+//   zero or at least 1 ms.
 absl::Status Validate(const NamespaceConfig& config, absl::string_view path);
 
 }  // namespace broker

@@ -10,6 +10,14 @@ absl::string_view EventTypeName(EventType type) {
       return "ACTIVATED";
     case EventType::kInitFailed:
       return "INIT_FAILED";
+    case EventType::kCheckpointed:
+      return "CHECKPOINTED";
+    case EventType::kSuspending:
+      return "SUSPENDING";
+    case EventType::kSuspendAborted:
+      return "SUSPEND_ABORTED";
+    case EventType::kSuspended:
+      return "SUSPENDED";
     case EventType::kEnded:
       return "ENDED";
     case EventType::kExpired:

@@ -14,6 +14,10 @@ enum class EventType : uint8_t {
   kCreated = 1,  // An initializer was elected.
   kActivated = 2,
   kInitFailed = 3,
+  kCheckpointed = 4,
+  kSuspending = 5,
+  kSuspendAborted = 6,
+  kSuspended = 7,
   kEnded = 8,    // End, discard, or max_lifetime.
   kExpired = 9,  // Idle too long.
   kEvicted = 10,
@@ -33,15 +37,17 @@ using EventTypes = uint32_t;
 constexpr EventTypes Bit(EventType type) { return EventTypes{1} << static_cast<int>(type); }
 
 // Ends of a generation: each has exactly one.
-inline constexpr EventTypes kTerminalEvents = Bit(EventType::kInitFailed) | Bit(EventType::kEnded) |
+inline constexpr EventTypes kTerminalEvents = Bit(EventType::kInitFailed) |
+                                              Bit(EventType::kSuspended) | Bit(EventType::kEnded) |
                                               Bit(EventType::kExpired) | Bit(EventType::kEvicted);
 // Pin traffic: published only while somebody has asked for it by name, and not replayed.
 inline constexpr EventTypes kPinEvents = Bit(EventType::kAcquired) | Bit(EventType::kReleased) |
                                          Bit(EventType::kLeaseExpired) |
                                          Bit(EventType::kLeaseRevoked);
-inline constexpr EventTypes kLifecycleEvents = Bit(EventType::kCreated) |
-                                               Bit(EventType::kActivated) | kTerminalEvents |
-                                               Bit(EventType::kRemoved);
+inline constexpr EventTypes kLifecycleEvents =
+    Bit(EventType::kCreated) | Bit(EventType::kActivated) | Bit(EventType::kCheckpointed) |
+    Bit(EventType::kSuspending) | Bit(EventType::kSuspendAborted) | kTerminalEvents |
+    Bit(EventType::kRemoved);
 
 // What filters look at, and where in the table it happened.
 struct EventHeader {

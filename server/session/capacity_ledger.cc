@@ -59,6 +59,15 @@ SlotToken CapacityLedger::TryReserve(absl::string_view owner) {
   return SlotToken(this, &account);
 }
 
+SlotToken CapacityLedger::Restore(absl::string_view owner) {
+  MutexLock lock(mu_);
+  OwnerAccount& account = AccountLocked(owner);
+  ChangeUsedLocked(account, 1);
+  RefreshLocked(account);
+  PublishLocked();
+  return SlotToken(this, &account);
+}
+
 bool CapacityLedger::Reassign(SlotToken& token, absl::string_view owner) {
   BROKER_CHECK(token.ledger_ == this);
   MutexLock lock(mu_);
@@ -172,6 +181,14 @@ bool CapacityLedger::LeaveToEvictors(const LeftCall& call) {
   if (evictions.under_way == 0) return false;
   evictions.left.push_back(call);
   return true;
+}
+
+bool CapacityLedger::IsLeftToEvictors(uint64_t arrival) const {
+  MutexLock lock(mu_);
+  auto it = waiters_.find(arrival);
+  if (it == waiters_.end()) return false;
+  const OwnerAccount& account = *it->second.account;
+  return (HeadroomLocked(account) == 0 ? account.evictions : evictions_).under_way > 0;
 }
 
 bool CapacityLedger::RenewEviction(const std::string& owner, bool stop,

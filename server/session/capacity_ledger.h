@@ -68,6 +68,7 @@ class EvictionTicket {
   // The calls that were left to those who evict (LeaveToEvictors) are added to `left`, and have to
   // be ended or left to others again.
   bool Renew(bool stop, std::vector<LeftCall>& left);
+  const std::string& owner() const { return owner_; }
 
  private:
   friend class CapacityLedger;
@@ -134,6 +135,8 @@ class CapacityLedger {
 
   // A slot for a session of `owner` (empty: of nobody), or a token that holds nothing.
   SlotToken TryReserve(absl::string_view owner) ABSL_LOCKS_EXCLUDED(mu_);
+  // The slot of a session that was there before the ledger was, whatever the limits are now.
+  SlotToken Restore(absl::string_view owner) ABSL_LOCKS_EXCLUDED(mu_);
   // Makes `token` count for `owner` instead. False, and nothing changes, when the owner is at its
   // cap or the namespace over its limit.
   bool Reassign(SlotToken& token, absl::string_view owner) ABSL_LOCKS_EXCLUDED(mu_);
@@ -165,6 +168,8 @@ class CapacityLedger {
   // serve it: the next of them to finish takes it over. False: there are none, or it does not wait
   // for a slot.
   bool LeaveToEvictors(const LeftCall& call) ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether there are such.
+  bool IsLeftToEvictors(uint64_t arrival) const ABSL_LOCKS_EXCLUDED(mu_);
   // The owners that are over their cap, or at it while somebody waits for their share.
   std::vector<std::string> PressedOwners() const ABSL_LOCKS_EXCLUDED(mu_);
 

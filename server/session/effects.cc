@@ -8,8 +8,7 @@
 namespace broker {
 namespace {
 
-using Completions =
-    std::deque<std::pair<std::shared_ptr<AcquireObserver>, absl::StatusOr<Acquired>>>;
+using Completions = std::deque<absl::AnyInvocable<void()>>;
 
 // What the RunCompletions that is at work on this thread has still to tell; null: none is at work.
 // Of the thread and not of a table, because it is the thread's stack that is at stake.
@@ -25,19 +24,30 @@ std::vector<std::string> Effects::TakeOwners() {
   return owners;
 }
 
-void Effects::RunCompletions() {
-  if (completions_.empty()) return;
-  auto ours = std::exchange(completions_, {});
-  if (telling != nullptr) {
-    std::move(ours.begin(), ours.end(), std::back_inserter(*telling));
+void Effects::Tell(TableStore* store, std::shared_ptr<AcquireObserver> observer,
+                   absl::StatusOr<Acquired> outcome) {
+  if (store == nullptr || !outcome.ok() || outcome->checkpoint == nullptr) {
+    observer->OnAcquired(std::move(outcome));
     return;
   }
-  Completions queue(std::make_move_iterator(ours.begin()), std::make_move_iterator(ours.end()));
-  telling = &queue;
+  store->ReadCheckpoint(std::move(observer), *std::move(outcome));
+}
+
+void Effects::RunCompletions(TableStore* store) {
+  if (completions_.empty()) return;
+  std::vector<Completion> ours = std::exchange(completions_, {});
+  const bool nested = telling != nullptr;
+  Completions queue;
+  if (!nested) telling = &queue;
+  for (Completion& completion : ours) {
+    telling->push_back(
+        [store, completion = std::move(completion)]() mutable { completion(store); });
+  }
+  if (nested) return;
   while (!queue.empty()) {
-    auto [observer, outcome] = std::move(queue.front());
+    auto next = std::move(queue.front());
     queue.pop_front();
-    observer->OnAcquired(std::move(outcome));
+    next();
   }
   telling = nullptr;
 }

@@ -25,7 +25,6 @@ enum TimerKind : uint8_t { kLeaseTimer = 1, kWaiterTimer = 2 };
 // session moves nothing in the wheel; see TimerWheel.
 struct LeaseSlot : TimerNode {
   uint32_t self = kNil;  // Its number.
-  LeaseSecret secret{};
   uint64_t sequence = 0;
   MonotonicTime granted;
   MonotonicTime renewed;       // The last sign of life.
@@ -61,7 +60,6 @@ struct Waiter : TimerNode {
   std::optional<Duration> lease_ttl;
   MonotonicTime since;
   MonotonicTime deadline;
-  LeaseSecret secret{};
   uint32_t fingerprint = 0;
   std::string holder;
   std::string owner;
@@ -94,6 +92,15 @@ struct SuspendedRecord {
   MonotonicTime suspended_at;
   uint64_t revision = 0;
   bool reset = true;  // What the next initializer is told.
+  std::optional<CheckpointInfo> checkpoint;
+};
+
+// What is known of a session for the store's sake.
+struct DurableDetails {
+  std::optional<CheckpointInfo> checkpoint;
+  uint64_t activator = 0;     // See SessionRecord.
+  uint64_t dead_through = 0;  // Likewise.
+  bool used_exclusively = false;
 };
 
 // The idle sessions of one owner in one shard, longest idle first.
@@ -114,18 +121,31 @@ struct SessionDetails {
   WallTime create_time;
   MonotonicTime created;
   uint64_t revision = 0;
-  OwnerIdle* owner_idle = nullptr;  // Null without an owner.
+  OwnerIdle* owner_idle = nullptr;          // Null without an owner.
+  std::unique_ptr<DurableDetails> durable;  // Null without a store.
 };
 
 enum class EntryState : uint8_t {
-  kFree,    // Not in use: in the slab's free list.
-  kQueued,  // No session; waiters for a slot.
+  kFree,     // Not in use: in the slab's free list.
+  kQueued,   // No session; waiters for a slot.
+  kLoading,  // Waiters for the record that is being read.
   kInitializing,
   kActive,
+  kSuspending,
+  kEnding,
   kSuspended,  // A record, and maybe waiters for a slot to restore it.
 };
 
-enum class IdlePlace : uint8_t { kNone, kList, kLapsed };
+// kHeldBack: idle, and not to be taken before a certain time.
+enum class IdlePlace : uint8_t { kNone, kList, kLapsed, kHeldBack };
+// What a session that was restored may be used for while leases of before the restart may show
+// themselves. All but kNone: it is not taken away.
+enum class Recovery : uint8_t {
+  kNone,
+  kShared,  // Shared pins.
+  kBarred,  // Nothing: an exclusive lease may be out.
+  kProven,  // Everything: its exclusive lease came and went.
+};
 enum class AgePlace : uint8_t { kNone, kByAge, kOverAge, kSuspended };
 
 // An entry's place in the idle list, apart from the entry: unlinking one touches both its
@@ -145,8 +165,15 @@ struct alignas(64) Entry {
   uint32_t initializer = kNil;  // The lease that was told to initialize this generation.
   EntryState state = EntryState::kFree;
   uint8_t last_use = 0;  // Which use of the instant last_active.
-  IdlePlace idle_place = IdlePlace::kNone;
+  IdlePlace idle_place : 2 = IdlePlace::kNone;
+  Recovery recovery : 2 = Recovery::kNone;
   bool exclusive : 1 = false;  // Its one pin is an exclusive one.
+  // The store knows that this generation is used exclusively, and of every lease that must not come
+  // back.
+  bool exclusive_recorded : 1 = false;
+  bool checkpointed : 1 = false;       // Since the last grant.
+  bool checkpoint_counts : 1 = false;  // No grant since the last checkpoint was handed in.
+  bool has_op : 1 = false;             // `op` is not zero.
   // Of `details`, which are not read for what they do not have.
   bool has_endpoint : 1 = false;
   bool has_owner : 1 = false;
@@ -156,9 +183,15 @@ struct alignas(64) Entry {
   ListLinks age;                            // In the list that `age_place` names.
   uint32_t hash = 0;
   uint32_t next_free = kNil;
+  uint64_t op = 0;  // What is being written or read, and decides how it goes on; zero: nothing.
   AgePlace age_place = AgePlace::kNone;
 
-  bool live() const { return state == EntryState::kInitializing || state == EntryState::kActive; }
+  // Has a generation, and a slot.
+  bool live() const { return state >= EntryState::kInitializing && state <= EntryState::kEnding; }
+  // Those who wait and may create wait for a slot.
+  bool queues_for_slot() const {
+    return !has_op && (state == EntryState::kQueued || state == EntryState::kSuspended);
+  }
 
   // The session is used at `when`. The clock may stand still, so uses of one instant are counted;
   // else a grant that is undone could be taken for a use that came after it. Beyond kManyUses they

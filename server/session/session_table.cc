@@ -21,11 +21,18 @@ constexpr int kAuditEntries = 8;
 // of them stays below the 4 MiB that gRPC clients take by default.
 constexpr int kSlotsPerPiece = 64;
 
+absl::Status LeaseOfAnother() {
+  return MakeError(Reason::kLeaseLost, "the lease is not of this namespace; acquire again");
+}
+
 }  // namespace
 
 SessionTable::SessionTable(Options options, const NamespaceConfig& config)
     : context_(std::move(options.namespace_name), options.namespace_id, options.first_number,
-               options.can_suspend, config, std::move(options.events)) {
+               options.store, config, std::move(options.events), options.first_revision) {
+  context_.numbers_end = options.numbers_end;
+  context_.revisions_end = options.revisions_end;
+  context_.longest_ttl = options.longest_ttl;
   const auto shared = std::make_shared<const NamespaceConfig>(config);
   const size_t count = std::bit_ceil(std::clamp<size_t>(options.shard_count, 1, 256));
   for (size_t i = 0; i < count; ++i) {
@@ -84,41 +91,35 @@ void SessionTable::UndoAcquire(const LeaseRef& lease, Instant now) {
   Settle(fx, now);
 }
 
-namespace {
-
-absl::Status LeaseOfAnother() {
-  return MakeError(Reason::kLeaseLost, "the lease is not of this namespace; acquire again");
-}
-
-}  // namespace
-
-absl::StatusOr<SessionInfo> SessionTable::Activate(const LeaseRef& lease,
-                                                   const ActivateParams& params, Instant now) {
+Answer<SessionInfo> SessionTable::Activate(const LeaseRef& ref, const ActivateParams& params,
+                                           Instant now, Done<SessionInfo> done) {
+  const LeaseRef lease = Current(ref, "", now);
   Shard* shard = ShardOf(lease);
   if (shard == nullptr) return LeaseOfAnother();
   Effects fx;
-  absl::StatusOr<SessionInfo> result = [&] {
+  Answer<SessionInfo> answer = [&] {
     MutexLock lock(shard->mu);
-    return shard->Activate(lease, params, now, fx);
+    return shard->Activate(lease, params, done, now, fx);
   }();
   Settle(fx, now);
-  return result;
+  return answer;
 }
 
-absl::StatusOr<SessionInfo> SessionTable::FailInit(const LeaseRef& lease,
-                                                   const InitFailureParams& params, Instant now) {
+Answer<SessionInfo> SessionTable::FailInit(const LeaseRef& lease, const InitFailureParams& params,
+                                           Instant now, Done<SessionInfo> done) {
   Shard* shard = ShardOf(lease);
   if (shard == nullptr) return LeaseOfAnother();
   Effects fx;
-  absl::StatusOr<SessionInfo> result = [&] {
+  Answer<SessionInfo> answer = [&] {
     MutexLock lock(shard->mu);
-    return shard->FailInit(lease, params, now, fx);
+    return shard->FailInit(lease, params, done, now, fx);
   }();
   Settle(fx, now);
-  return result;
+  return answer;
 }
 
-RenewOutcome SessionTable::Renew(const LeaseRef& lease, Instant now) {
+RenewOutcome SessionTable::Renew(const LeaseRef& ref, Instant now, absl::string_view holder) {
+  const LeaseRef lease = Current(ref, holder, now);
   Shard* shard = ShardOf(lease);
   if (shard == nullptr) return {};
   Effects fx;
@@ -131,30 +132,131 @@ RenewOutcome SessionTable::Renew(const LeaseRef& lease, Instant now) {
   return outcome;
 }
 
-ReleaseOutcome SessionTable::Release(const LeaseRef& lease, Disposition disposition, Instant now) {
+Answer<uint64_t> SessionTable::Checkpoint(const LeaseRef& ref, absl::string_view data, Instant now,
+                                          Done<uint64_t> done) {
+  const LeaseRef lease = Current(ref, "", now);
   Shard* shard = ShardOf(lease);
-  if (shard == nullptr) return {};
+  if (shard == nullptr) return LeaseOfAnother();
   Effects fx;
-  ReleaseOutcome outcome;
-  {
+  Answer<uint64_t> answer = [&] {
     MutexLock lock(shard->mu);
-    outcome = shard->Release(lease, disposition, now, fx);
-  }
+    return shard->Checkpoint(lease, data, done, now, fx);
+  }();
   Settle(fx, now);
-  return outcome;
+  return answer;
 }
 
-absl::StatusOr<EndOutcome> SessionTable::End(absl::string_view key, uint64_t if_generation,
-                                             absl::string_view reason, Instant now) {
+Answer<ReleaseOutcome> SessionTable::Release(const LeaseRef& ref, const ReleaseParams& params,
+                                             Instant now, Done<ReleaseOutcome> done) {
+  const LeaseRef lease = Current(ref, "", now);
+  Shard* shard = ShardOf(lease);
+  if (shard == nullptr) return ReleaseOutcome{};
+  Effects fx;
+  Answer<ReleaseOutcome> answer = [&] {
+    MutexLock lock(shard->mu);
+    return shard->Release(lease, params, done, now, fx);
+  }();
+  Settle(fx, now);
+  return answer;
+}
+
+Answer<EndOutcome> SessionTable::End(absl::string_view key, uint64_t if_generation,
+                                     absl::string_view reason, Instant now, Done<EndOutcome> done) {
   const uint32_t hash = HashOf(key);
   Shard& shard = ShardOf(hash);
   Effects fx;
-  absl::StatusOr<EndOutcome> outcome = [&] {
+  Answer<EndOutcome> answer = [&] {
     MutexLock lock(shard.mu);
-    return shard.End(key, hash, if_generation, reason, now, fx);
+    return shard.End(key, hash, if_generation, reason, done, now, fx);
   }();
   Settle(fx, now);
-  return outcome;
+  return answer;
+}
+
+Answer<SessionInfo> SessionTable::Suspend(absl::string_view key, uint64_t if_generation,
+                                          Instant now, Done<SessionInfo> done) {
+  const uint32_t hash = HashOf(key);
+  Shard& shard = ShardOf(hash);
+  Effects fx;
+  Answer<SessionInfo> answer = [&] {
+    MutexLock lock(shard.mu);
+    return shard.Suspend(key, hash, if_generation, done, now, fx);
+  }();
+  Settle(fx, now);
+  return answer;
+}
+
+void SessionTable::OnWritten(uint64_t op, const absl::Status& status, Instant now) {
+  Shard& shard = *shards_[op >> 48];
+  Effects fx;
+  {
+    MutexLock lock(shard.mu);
+    shard.OnWritten(op, status, now, fx);
+  }
+  Settle(fx, now);
+}
+
+void SessionTable::OnRead(uint64_t op, absl::StatusOr<std::optional<SessionRecord>> record,
+                          Instant now) {
+  Shard& shard = *shards_[op >> 48];
+  Effects fx;
+  {
+    MutexLock lock(shard.mu);
+    shard.OnRead(op, std::move(record), now, fx);
+  }
+  Settle(fx, now);
+}
+
+void SessionTable::OnCheckpointRead(const std::shared_ptr<AcquireObserver>& observer,
+                                    Acquired acquired,
+                                    absl::StatusOr<std::optional<::broker::Checkpoint>> read,
+                                    Instant now) {
+  absl::Status lost = read.status();
+  if (read.ok() && (!read->has_value() || (*read)->info != acquired.checkpoint->info)) {
+    // It was forgotten, or replaced, since; and the lease is over with it.
+    lost = MakeError(Reason::kSessionEnded, "the session was ended before it could be restored");
+  }
+  if (!lost.ok()) {
+    UndoAcquire(acquired.lease, now);
+    observer->OnAcquired(std::move(lost));
+    return;
+  }
+  *acquired.checkpoint = **std::move(read);
+  observer->OnAcquired(std::move(acquired));
+}
+
+void SessionTable::ForgetStored(const SessionRecord& record, absl::string_view reason,
+                                Instant now) {
+  const uint32_t hash = HashOf(record.key);
+  Shard& shard = ShardOf(hash);
+  Effects fx;
+  {
+    MutexLock lock(shard.mu);
+    shard.ForgetStored(record, hash, reason, now, fx);
+  }
+  Settle(fx, now);
+}
+
+bool SessionTable::MayBeStored(absl::string_view key) const {
+  const Shard& shard = ShardOf(HashOf(key));
+  MutexLock lock(shard.mu);
+  return shard.MayBeStored(key);
+}
+
+void SessionTable::SetNumberBounds(uint64_t numbers_end, uint64_t revisions_end) {
+  context_.numbers_end.store(numbers_end, std::memory_order_relaxed);
+  context_.revisions_end.store(revisions_end, std::memory_order_relaxed);
+}
+
+void SessionTable::SetLongestTtl(Duration ttl) {
+  Duration known = context_.longest_ttl.load();
+  while (known < ttl && !context_.longest_ttl.compare_exchange_weak(known, ttl)) {
+  }
+}
+
+TableNumbers SessionTable::numbers() const {
+  return {context_.next_number.load(), context_.numbers_end.load(), revision(),
+          context_.revisions_end.load()};
 }
 
 absl::StatusOr<SessionInfo> SessionTable::Get(absl::string_view key, Instant now) const {
@@ -213,6 +315,8 @@ TableStats SessionTable::Stats() const {
     stats.initializing += counts->initializing.get();
     stats.active += counts->active.get();
     stats.pinned += counts->pinned.get();
+    stats.suspending += counts->suspending.get();
+    stats.ending += counts->ending.get();
     stats.suspended += counts->suspended.get();
     stats.leases += counts->leases.get();
     stats.waiters += counts->waiters.get();
@@ -231,6 +335,13 @@ TableStats SessionTable::Stats() const {
     stats.leases_revoked += counts->leases_revoked.get();
     for (int i = 0; i < kEndCauseCount; ++i) stats.ends[i] += counts->ends[i].get();
     stats.reaper_skips_store_disabled += counts->skips_store_disabled.get();
+    stats.reaper_skips_store_failed += counts->skips_store_failed.get();
+    stats.reaper_skips_no_checkpoint += counts->skips_no_checkpoint.get();
+    stats.resumes += counts->resumes.get();
+    stats.resumes_failed += counts->resumes_failed.get();
+    stats.suspends_aborted += counts->suspends_aborted.get();
+    stats.checkpoints += counts->checkpoints.get();
+    stats.leases_adopted += counts->leases_adopted.get();
     stats.invariant_violations += counts->invariant_violations.get();
   }
   stats.slots_used = context_.ledger.used();
@@ -248,6 +359,7 @@ void SessionTable::UpdateConfig(const NamespaceConfig& config) {
 }
 
 bool SessionTable::Sweep(Instant now) {
+  ForgetEarlier(now);
   // Before anything else: what an eviction serves now must not be found to have waited too long.
   bool more = RelieveAll(now);
   for (const auto& shard : shards_) {
@@ -272,7 +384,7 @@ void SessionTable::Shutdown(Instant now) {
       MutexLock lock(shard->mu);
       shard->Shutdown(fx);
     }
-    fx.RunCompletions();
+    fx.RunCompletions(context_.store);
   }
   Effects fx;
   Settle(fx, now);
@@ -310,7 +422,7 @@ std::vector<std::string> SessionTable::CheckInvariants() const {
     for (std::string& what : shard->CheckInvariants()) wrong.push_back(std::move(what));
   }
   const TableStats stats = Stats();
-  if (stats.slots_used != stats.initializing + stats.active) {
+  if (stats.slots_used != stats.initializing + stats.active + stats.suspending + stats.ending) {
     wrong.push_back("slots in use and sessions differ");
   }
   if (context_.waiters != stats.waiters) wrong.push_back("waiters and their bound differ");

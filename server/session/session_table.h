@@ -3,11 +3,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -42,9 +45,16 @@ class SessionTable {
     // The first generation, fencing token and revision are above this. Must be above every number
     // that an earlier table of this namespace gave out.
     uint64_t first_number = 0;
-    // Whether there is a durable store to suspend to. Without, IdlePolicy::kSuspend takes nothing
-    // away.
-    bool can_suspend = false;
+    // Where sessions are made durable. Null: nowhere; then IdlePolicy::kSuspend takes nothing away,
+    // and no call waits for anything but other calls. Must outlive the table.
+    TableStore* store = nullptr;
+    // With a store: where the numbers and revisions end that it has reserved.
+    uint64_t numbers_end = std::numeric_limits<uint64_t>::max();
+    uint64_t revisions_end = std::numeric_limits<uint64_t>::max();
+    // The first revision is above this; zero: above first_number.
+    uint64_t first_revision = 0;
+    // With a store: no lease was or is granted for longer, until SetLongestTtl.
+    Duration longest_ttl = Duration::max();
     TableEventOptions events = {};
   };
 
@@ -79,22 +89,94 @@ class SessionTable {
   // other calls were given the same lease, by their request_id, they keep it.
   void UndoAcquire(const LeaseRef& lease, Instant now);
 
+  // The calls below with a `done` answer at once, or return nullopt and call it exactly once when
+  // the store has answered, with no lock held, possibly before they return. STORE_UNAVAILABLE: it
+  // could not be made durable, and nothing has changed.
+
   // The initializer's verdict that the session is up: waiters get their pins. Repeated with the
-  // same lease it changes nothing. NOT_INITIALIZER for any other lease.
-  absl::StatusOr<SessionInfo> Activate(const LeaseRef& lease, const ActivateParams& params,
-                                       Instant now);
+  // same lease it changes nothing. NOT_INITIALIZER for any other lease; STORE_DISABLED for a
+  // checkpoint without a store.
+  Answer<SessionInfo> Activate(const LeaseRef& lease, const ActivateParams& params, Instant now,
+                               Done<SessionInfo> done);
   // The initializer's verdict that it could not be built: the generation ends, every waiter is told
   // INIT_FAILED. NOT_INITIALIZER when this lease is not initializing.
-  absl::StatusOr<SessionInfo> FailInit(const LeaseRef& lease, const InitFailureParams& params,
-                                       Instant now);
-  RenewOutcome Renew(const LeaseRef& lease, Instant now);
+  Answer<SessionInfo> FailInit(const LeaseRef& lease, const InitFailureParams& params, Instant now,
+                               Done<SessionInfo> done);
+  // `holder` is for a lease of before a restart that shows itself for the first time.
+  RenewOutcome Renew(const LeaseRef& lease, Instant now, absl::string_view holder = "");
+  // Makes the state to resume from durable. Answers with the revision. SESSION_NOT_ACTIVE during
+  // init; STORE_DISABLED.
+  Answer<uint64_t> Checkpoint(const LeaseRef& lease, absl::string_view data, Instant now,
+                              Done<uint64_t> done);
   // Drops one pin; an unmatched release changes nothing and says so. Without a verdict from an
   // initializer it ends the generation. kDiscard ends the generation for every holder and leaves a
-  // suspended record.
-  ReleaseOutcome Release(const LeaseRef& lease, Disposition disposition, Instant now);
+  // suspended record. A checkpoint is durable before the pin is dropped; where it cannot be, the
+  // pin stays.
+  Answer<ReleaseOutcome> Release(const LeaseRef& lease, const ReleaseParams& params, Instant now,
+                                 Done<ReleaseOutcome> done);
   // Ends a session, pinned or not, or forgets a suspended one. GENERATION_MISMATCH changes nothing.
+  Answer<EndOutcome> End(absl::string_view key, uint64_t if_generation, absl::string_view reason,
+                         Instant now, Done<EndOutcome> done);
+  // Takes an idle session out of memory, keeping it resumable; one that is suspended already is
+  // answered with. STORE_DISABLED, SESSION_NOT_FOUND, SESSION_PINNED, SESSION_NOT_ACTIVE,
+  // GENERATION_MISMATCH, CHECKPOINT_REQUIRED.
+  Answer<SessionInfo> Suspend(absl::string_view key, uint64_t if_generation, Instant now,
+                              Done<SessionInfo> done);
+
+  // The same where there is no store: nothing waits then.
+  absl::StatusOr<SessionInfo> Activate(const LeaseRef& lease, const ActivateParams& params,
+                                       Instant now) {
+    return *Activate(lease, params, now, nullptr);
+  }
+  absl::StatusOr<SessionInfo> FailInit(const LeaseRef& lease, const InitFailureParams& params,
+                                       Instant now) {
+    return *FailInit(lease, params, now, nullptr);
+  }
+  ReleaseOutcome Release(const LeaseRef& lease, Disposition disposition, Instant now) {
+    return **Release(lease, {.disposition = disposition}, now, nullptr);
+  }
   absl::StatusOr<EndOutcome> End(absl::string_view key, uint64_t if_generation,
-                                 absl::string_view reason, Instant now);
+                                 absl::string_view reason, Instant now) {
+    return *End(key, if_generation, reason, now, nullptr);
+  }
+
+  // --- the store's answers: see TableStore ---
+  void OnWritten(uint64_t op, const absl::Status& status, Instant now);
+  void OnRead(uint64_t op, absl::StatusOr<std::optional<SessionRecord>> record, Instant now);
+  void OnCheckpointRead(const std::shared_ptr<AcquireObserver>& observer, Acquired acquired,
+                        absl::StatusOr<std::optional<::broker::Checkpoint>> read, Instant now);
+  // A suspended session, as the store has it, whose time is over: forgets it, unless it is in use.
+  void ForgetStored(const SessionRecord& record, absl::string_view reason, Instant now);
+  // Whether suspended sessions of this key are in the store, as far as that is known without
+  // asking it: false is certain.
+  bool MayBeStored(absl::string_view key) const;
+  // What the store has reserved now.
+  void SetNumberBounds(uint64_t numbers_end, uint64_t revisions_end);
+  void SetLongestTtl(Duration ttl);
+  Duration longest_ttl() const { return context_.longest_ttl; }
+  const std::string& name() const { return context_.namespace_name; }
+  uint32_t id() const { return context_.namespace_id; }
+  // Until when leases of before a restart may show themselves; the past if they may not.
+  MonotonicTime recovery_end() const { return context_.recovery_end; }
+  uint64_t suspended() const { return context_.suspended.load(std::memory_order_relaxed); }
+  bool recovering(MonotonicTime now) const { return context_.recovering(now); }
+  TableNumbers numbers() const;
+
+  // --- after a restart, before anything else is called: session_table_recover.cc ---
+  // Leases may show themselves: what is restored from now on is protected, until what FinishRestore
+  // says. Not called where all leases are known.
+  void BeginRecovery() { context_.recovery_end = MonotonicTime::max(); }
+  // In the order in which they count as used.
+  void RestoreActive(const SessionRecord& record, Instant now);
+  void RestoreSuspended(absl::string_view key);
+  // A lease that must not be adopted.
+  void RestoreRevoked(uint64_t generation, uint64_t sequence);
+  // A lease that was live when the broker was stopped. False: its session is not there.
+  bool RestoreLease(const LeaseRecord& lease, Instant now);
+  // After all of the above.
+  void FinishRestore(MonotonicTime recovery_end);
+  // The live leases, for a planned stop.
+  std::vector<LeaseRecord> Leases() const;
 
   // SESSION_NOT_FOUND when there is none.
   absl::StatusOr<SessionInfo> Get(absl::string_view key, Instant now) const;
@@ -144,6 +226,12 @@ class SessionTable {
   Shard& ShardOf(uint32_t hash) const { return *shards_[hash & (shards_.size() - 1)]; }
   // Null when the reference names no shard of this table.
   Shard* ShardOf(const LeaseRef& lease) const;
+  // The reference as it is in this life of the broker, if it is of an earlier one and has been
+  // adopted, or can be now; otherwise as it was. session_table_recover.cc
+  LeaseRef Current(const LeaseRef& lease, absl::string_view holder, Instant now);
+  LeaseRef Adopt(const LeaseRef& lease, absl::string_view holder, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(earlier_mu_);
+  void ForgetEarlier(Instant now);
 
   // --- session_table_settle.cc ---
   // Everything that a call leaves to be done: bounds, grants, evictions, then the observers.
@@ -158,7 +246,10 @@ class SessionTable {
   // Evicts what waiters and limits ask for, as far as it is idle; at most `limit` sessions.
   // Returns whether it stopped at the limit.
   bool RelievePressure(absl::string_view owner, int limit, Effects& fx, Instant now);
-  bool EvictOne(absl::string_view owner, Effects& fx, Instant now);
+  bool EvictWith(EvictionTicket first, int limit, Effects& fx, Instant now);
+  // One that had to be made durable is over.
+  void FinishEviction(EvictionTicket ticket, Effects& fx, Instant now);
+  bool EvictOne(std::optional<EvictionTicket>& ticket, Effects& fx, Instant now);
   void TrimSuspended(Effects& fx, Instant now);
 
   TableContext context_;
@@ -167,6 +258,19 @@ class SessionTable {
   // at its bound.
   std::atomic<bool> owners_to_relieve_ = false;
   std::atomic<uint32_t> next_audit_ = 0;
+
+  // Leases of before the restart. Taken before a shard's lock.
+  struct Place {
+    uint32_t shard = 0;
+    uint32_t index = 0;
+  };
+  mutable Mutex earlier_mu_;
+  // Where the restored generations are, while leases may be adopted.
+  absl::flat_hash_map<uint64_t, Place> generations_ ABSL_GUARDED_BY(earlier_mu_);
+  // The slots of leases that were, by sequence.
+  absl::flat_hash_map<uint64_t, Place> adopted_ ABSL_GUARDED_BY(earlier_mu_);
+  std::atomic<bool> has_earlier_ = false;  // One of the two is not empty.
+  MonotonicTime next_look_ ABSL_GUARDED_BY(earlier_mu_) = MonotonicTime::min();
 };
 
 }  // namespace broker

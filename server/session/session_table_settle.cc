@@ -18,7 +18,10 @@ constexpr int kEvictionsPerSweep = 64;
 
 bool SessionTable::Settle(Effects& fx, Instant now) {
   bool more = false;
-  if (context_.suspended.load(std::memory_order_relaxed) > kMaxSuspended) TrimSuspended(fx, now);
+  if (context_.suspended.load(std::memory_order_relaxed) > kMaxSuspended &&
+      context_.store == nullptr) {
+    TrimSuspended(fx, now);
+  }
   // Round after round, because what is done may ask for more: a waiter whose record was forgotten,
   // or whose slot went to another, queues for another owner's share. Each round but the first
   // follows from a slot that was brought or freed in the one before.
@@ -26,7 +29,11 @@ bool SessionTable::Settle(Effects& fx, Instant now) {
     DeliverGrants(fx, now);
     if (context_.ledger.under_pressure()) more |= RelievePressure("", kEvictionsPerCall, fx, now);
     const std::vector<std::string> owners = fx.TakeOwners();
-    if (owners.empty()) break;
+    std::vector<EvictionTicket> evictions = fx.TakeEvictions();
+    for (EvictionTicket& ticket : evictions) FinishEviction(std::move(ticket), fx, now);
+    const std::vector<LeftCall> left = fx.TakeLeft();
+    for (const LeftCall& call : left) EndWait(call, fx, now);
+    if (owners.empty() && evictions.empty() && left.empty()) break;
     if (!context_.ledger.under_pressure()) continue;
     for (const std::string& owner : owners) {
       if (!RelievePressure(owner, kEvictionsPerCall, fx, now)) continue;
@@ -36,7 +43,7 @@ bool SessionTable::Settle(Effects& fx, Instant now) {
   if (context_.events.dirty() && context_.event_options.wake_dispatcher) {
     context_.event_options.wake_dispatcher();
   }
-  fx.RunCompletions();
+  fx.RunCompletions(context_.store);
   return more;
 }
 
@@ -77,22 +84,45 @@ bool SessionTable::RelievePressure(absl::string_view owner, int limit, Effects& 
   std::optional<EvictionTicket> ticket =
       owner.empty() ? ledger.BeginEviction() : ledger.BeginOwnerEviction(owner);
   if (!ticket.has_value()) return false;
+  return EvictWith(*std::move(ticket), limit, fx, now);
+}
+
+bool SessionTable::EvictWith(EvictionTicket first, int limit, Effects& fx, Instant now) {
+  const std::string owner = first.owner();
+  std::optional<EvictionTicket> ticket(std::move(first));
   std::vector<LeftCall> left;
   int evictions = 0;
   bool at_limit = false;
-  bool go_on = true;
-  while (go_on) {
-    const bool evicted = EvictOne(owner, fx, now);
+  while (ticket.has_value()) {
+    const bool evicted = EvictOne(ticket, fx, now);
     evictions += evicted;
     at_limit = evictions >= limit;
-    go_on = ticket->Renew(/*stop=*/!evicted || at_limit, left);
+    if (!ticket.has_value()) {
+      // It has only begun, and is finished when it is durable. Another may be wanted meanwhile.
+      if (at_limit) break;
+      std::optional<EvictionTicket> next = owner.empty()
+                                               ? context_.ledger.BeginEviction()
+                                               : context_.ledger.BeginOwnerEviction(owner);
+      if (next.has_value()) ticket.emplace(*std::move(next));
+    } else if (!ticket->Renew(/*stop=*/!evicted || at_limit, left)) {
+      ticket.reset();
+    }
     DeliverGrants(fx, now);
   }
   for (const LeftCall& call : left) EndWait(call, fx, now);
   return at_limit;
 }
 
-bool SessionTable::EvictOne(absl::string_view owner, Effects& fx, Instant now) {
+void SessionTable::FinishEviction(EvictionTicket ticket, Effects& fx, Instant now) {
+  std::vector<LeftCall> left;
+  // Where the store failed this goes on with the next victim, until nothing more is tried.
+  if (ticket.Renew(/*stop=*/false, left)) EvictWith(std::move(ticket), kEvictionsPerCall, fx, now);
+  for (const LeftCall& call : left) EndWait(call, fx, now);
+}
+
+bool SessionTable::EvictOne(std::optional<EvictionTicket>& ticket, Effects& fx, Instant now) {
+  const std::string owner = ticket->owner();
+  if (context_.store_retry.load(std::memory_order_relaxed) > now.mono) return false;
   // Each round either evicts, or finds that another thread has taken what was seen.
   while (true) {
     const uint64_t arrivals = context_.idle_arrivals.load();
@@ -119,7 +149,7 @@ bool SessionTable::EvictOne(absl::string_view owner, Effects& fx, Instant now) {
     }
     MutexLock lock(oldest->mu);
     if (!oldest->MayEvict()) return false;
-    if (oldest->EvictOldest(owner, now, fx)) return true;
+    if (oldest->EvictOldest(owner, ticket, now, fx)) return true;
   }
 }
 

@@ -63,6 +63,10 @@ uint64_t Shard::NextNumberLocked() {
 
 void Shard::EnterIdleLocked(EntryIndex index, Effects& fx) {
   Entry& entry = entries_[index];
+  if (RecoveryOfLocked(entry, {latest_, {}}) != Recovery::kNone) {
+    HoldBackLocked(index, context_.recovery_end.load(std::memory_order_relaxed));
+    return;
+  }
   const EntryIndex last = idle_.back();
   // Invariant (2). A clock that was read before another call's, which got the lock first, is a
   // little behind too.
@@ -86,11 +90,27 @@ void Shard::EnterIdleLocked(EntryIndex index, Effects& fx) {
   }
 }
 
+void Shard::HoldBackLocked(EntryIndex index, MonotonicTime until) {
+  held_back_.emplace(until, index);
+  held_until_[index] = until;
+  entries_[index].idle_place = IdlePlace::kHeldBack;
+  counts_.pinned.Add(-1);
+  LowerDueLocked(until);
+}
+
 void Shard::LeaveIdleLocked(EntryIndex index) {
   Entry& entry = entries_[index];
   switch (entry.idle_place) {
     case IdlePlace::kNone:
       return;
+    case IdlePlace::kHeldBack: {
+      auto it = held_until_.find(index);
+      held_back_.erase({it->second, index});
+      held_until_.erase(it);
+      entry.idle_place = IdlePlace::kNone;
+      counts_.pinned.Add(1);
+      return;
+    }
     case IdlePlace::kList: {
       const bool first = idle_.front() == index;
       idle_.Remove(idle_links_, index);
@@ -185,7 +205,7 @@ void Shard::LowerDueLocked(MonotonicTime due) {
 }
 
 bool Shard::MayEvict() const {
-  return config_->idle_policy != IdlePolicy::kSuspend || context_.can_suspend;
+  return config_->idle_policy != IdlePolicy::kSuspend || context_.store != nullptr;
 }
 
 MonotonicTime Shard::IdleDueLocked(MonotonicTime last_active) const {

@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -22,6 +24,8 @@
 #include "server/base/timer_wheel.h"
 #include "server/session/effects.h"
 #include "server/session/entry.h"
+#include "server/session/key_fingerprints.h"
+#include "server/session/pending_op.h"
 #include "server/session/session_index.h"
 #include "server/session/table_context.h"
 #include "server/session/types.h"
@@ -38,7 +42,14 @@ struct WaitTicket {
 // The namespace vanished; nothing was done.
 struct TableClosed {};
 
-using AcquireResult = std::variant<absl::StatusOr<Acquired>, WaitTicket, TableClosed>;
+// A lease of `ttl` is wanted, and the store does not know yet that there may be one for so long.
+// Nothing was done: once it knows (SessionTable::SetLongestTtl), the call can be made again.
+struct TtlNotRecorded {
+  Duration ttl;
+};
+
+using AcquireResult =
+    std::variant<absl::StatusOr<Acquired>, WaitTicket, TableClosed, TtlNotRecorded>;
 
 // A Shard is the part of a SessionTable whose keys hash to it: entries, leases, waiters, the idle
 // order and the timers, under one lock. Every transition of a key is one of the functions below.
@@ -59,20 +70,38 @@ using AcquireResult = std::variant<absl::StatusOr<Acquired>, WaitTicket, TableCl
 //          if ^                    discarded |      |     its owner is at its cap | v      v
 //          +--- End, retention over -- SUSPENDED (a record) --- Acquire, slot ---> INITIALIZING
 //
+// With a store, what the arrows out of ACTIVE do is made durable first, in a state of its own that
+// holds the slot and grants nothing, and so is the arrow into it:
+//
+//      INITIALIZING --Activate: written--> ACTIVE --suspend--> SUSPENDING --written--> (record)
+//                                            ^ |                   |
+//                                            | +--any end--> ENDING --written--> (no entry)
+//                                            +-- not written: taken back -+
+//
+// and a suspended record is not kept in memory, but for a fingerprint of its key: who asks for it
+// waits in LOADING until it is read.
+//
+//      (fingerprint) --Acquire, End--> LOADING --read--> SUSPENDED --> as above; with nobody who
+//      waits:
+//                                                                     (fingerprint) again
+//
+// What decides how an entry goes on is one operation at a time (Entry::op, PendingOp). Everything
+// is looked at again when it is answered; what would interfere waits behind it.
+//
 // Invariants, whenever the lock is free:
-//   (1) An ACTIVE entry is in the idle order exactly when it has no pins; no other entry is.
+//   (1) An ACTIVE entry is in the idle order, or held back from it, exactly when it has no pins and
+//       no operation; no other entry is.
 //   (2) The idle list is in order of last_active, longest idle first. What became idle with an
 //   earlier
 //       time than the last on the list (its last holder lapsed) is in `lapsed_` instead, which is
 //       sorted.
-//   (3) Every live entry holds one slot token; no other entry holds any.
+//   (3) Every live entry holds one slot token; no other entry holds any. Live are INITIALIZING,
+//       ACTIVE, SUSPENDING and ENDING.
 //   (4) An INITIALIZING entry has one pin, its initializer's. A generation has one initializer.
-//   (5) A waiter is in the ledger exactly when its entry is QUEUED or SUSPENDED and it may create,
-//   unless
-//       a grant for its entry is on its way.
+//   (5) A waiter is in the ledger exactly when its entry is QUEUED or SUSPENDED, without an
+//       operation, and it may create, unless a grant for its entry is on its way.
 //   (6) An ACTIVE entry whose first waiter could be granted a pin has none: waiters are served
-//   before the
-//       lock is let go.
+//       before the lock is let go.
 //   (7) No number, generation or token, is given out twice or goes back, within a key.
 //
 // What others need to know about a shard without its lock is in atomics that are written under it:
@@ -104,24 +133,40 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   // --- leases: shard_lease.cc ---
-  absl::StatusOr<SessionInfo> Activate(const LeaseRef& ref, const ActivateParams& params,
-                                       Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  absl::StatusOr<SessionInfo> FailInit(const LeaseRef& ref, const InitFailureParams& params,
-                                       Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Of those with a `done`: where they wait for the store it is taken, and called later.
+  Answer<SessionInfo> Activate(const LeaseRef& ref, const ActivateParams& params,
+                               Done<SessionInfo>& done, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Answer<SessionInfo> FailInit(const LeaseRef& ref, const InitFailureParams& params,
+                               Done<SessionInfo>& done, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   RenewOutcome Renew(const LeaseRef& ref, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  ReleaseOutcome Release(const LeaseRef& ref, Disposition disposition, Instant now, Effects& fx)
+  Answer<ReleaseOutcome> Release(const LeaseRef& ref, const ReleaseParams& params,
+                                 Done<ReleaseOutcome>& done, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Answers with the revision of the event that tells of it.
+  Answer<uint64_t> Checkpoint(const LeaseRef& ref, absl::string_view data, Done<uint64_t>& done,
+                              Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Answer<SessionInfo> DeferActivateLocked(PendingOp& op, const LeaseRef& ref,
+                                          const ActivateParams& params, Done<SessionInfo>& done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Answer<ReleaseOutcome> DeferReleaseLocked(const Entry& entry, const LeaseRef& ref,
+                                            const ReleaseParams& params, Done<ReleaseOutcome>& done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void Undo(const LeaseRef& ref, Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   // --- endings: shard_end.cc ---
-  absl::StatusOr<EndOutcome> End(absl::string_view key, uint32_t hash, uint64_t if_generation,
-                                 absl::string_view reason, Instant now, Effects& fx)
+  Answer<EndOutcome> End(absl::string_view key, uint32_t hash, uint64_t if_generation,
+                         absl::string_view reason, Done<EndOutcome>& done, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Answer<SessionInfo> Suspend(absl::string_view key, uint32_t hash, uint64_t if_generation,
+                              Done<SessionInfo>& done, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Evicts the session that has been idle longest, of `owner` if it is not empty. False: there is
-  // none.
-  bool EvictOldest(absl::string_view owner, Instant now, Effects& fx)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // none. Where that has to be made durable first, `ticket` is taken until it is.
+  bool EvictOldest(absl::string_view owner, std::optional<EvictionTicket>& ticket, Instant now,
+                   Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Whether the config lets idle sessions be taken.
   bool MayEvict() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // When the longest idle session of `owner` was last active; the far future when there is none.
@@ -129,13 +174,47 @@ class Shard {
   // Forgets the record that was suspended first. False: there is none.
   bool ForgetOldestSuspended(Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
+  // --- the store's answers: shard_store.cc ---
+  void OnWritten(uint64_t op, const absl::Status& status, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void OnRead(uint64_t op, absl::StatusOr<std::optional<SessionRecord>> record, Instant now,
+              Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Forgets the suspended session of this record, as the store has it, unless it is in use or has
+  // changed since.
+  void ForgetStored(const SessionRecord& record, uint32_t hash, absl::string_view reason,
+                    Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+
+  // --- after a restart: shard_recover.cc ---
+  // A session that was active. Returns its entry.
+  uint32_t RestoreActive(const SessionRecord& record, uint32_t hash, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void RestoreSuspended(absl::string_view key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // After the last of them. `recovery_end`: until when they are protected.
+  void FinishRestore(MonotonicTime recovery_end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Gives a lease of before the restart its pin back. Returns its slot, or kNil: it cannot be.
+  uint32_t Adopt(const LeaseRef& ref, uint32_t entry, absl::string_view holder, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void RestoreRevoked(uint64_t sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    dead_.insert(sequence);
+  }
+  bool MayBeStored(absl::string_view key) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    return stored_.Contains(key);
+  }
+  bool HoldsLease(uint32_t slot, uint64_t sequence) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    return slot < leases_.size() && leases_[slot].sequence == sequence;
+  }
+  // The live leases, for a planned stop.
+  void CollectLeases(std::vector<LeaseRecord>& leases) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+
   // --- the reaper: shard_sweep.cc ---
   // Does what is due, at most `budget` steps of it. Returns whether something is left to do.
   bool Sweep(Instant now, int budget, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void SetConfig(std::shared_ptr<const NamespaceConfig> config) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Refuses Acquires from now on and tells all waiters.
   void Shutdown(Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  bool empty() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { return index_.empty(); }
+  bool empty() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    return index_.empty() && stored_.empty() && ops_.empty();
+  }
   void set_closed(bool closed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { closed_ = closed; }
 
   // --- reading: shard_read.cc ---
@@ -212,13 +291,18 @@ class Shard {
     uint32_t fingerprint;
     PinMode mode;
     std::optional<Duration> ttl;
-    const LeaseSecret& secret;
     bool full_session;
   };
   static GrantParams GrantParamsOf(const AcquireParams& params);
   static GrantParams GrantParamsOf(const Waiter& waiter);
+  Duration GrantTtlLocked(std::optional<Duration> wish) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    return std::clamp(wish.value_or(config_->default_lease_ttl), kMinLeaseTtl,
+                      std::max(config_->max_lease_ttl, kMinLeaseTtl));
+  }
   LeaseIndex GrantLeaseLocked(EntryIndex index, const GrantParams& params, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Puts the pin on the entry, and starts the lease's time.
+  void LinkLeaseLocked(EntryIndex index, LeaseIndex lease) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Takes the pin off the entry; what that means for the session is the caller's to do next.
   void EndLeaseLocked(LeaseIndex index, LeaseStatus status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The same, and tells those who asked for pin traffic.
@@ -262,6 +346,8 @@ class Shard {
   AcquireResult WaitAtLocked(EntryIndex index, Reason if_no_wait, const AcquireParams& params,
                              const std::shared_ptr<AcquireObserver>& observer, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  absl::Status NoWaitErrorLocked(const Entry& entry, Reason reason) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   AcquireResult RefuseLocked(Reason reason, absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   Waiter& EnqueueLocked(EntryIndex index, const AcquireParams& params,
                         const std::shared_ptr<AcquireObserver>& observer, Instant now)
@@ -273,14 +359,43 @@ class Shard {
   void ArmWaiterLocked(Waiter& waiter, MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   bool MayPinLocked(const Entry& entry, PinMode mode, Instant now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Recovery RecoveryOfLocked(const Entry& entry, Instant now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    if (entry.recovery == Recovery::kNone) return Recovery::kNone;
+    return context_.recovering(now.mono) ? entry.recovery : Recovery::kNone;
+  }
+  // A first exclusive grant has to be recorded before it is told (Recovery).
+  bool NeedsExclusiveMarkLocked(const Entry& entry, PinMode mode) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    return mode == PinMode::kExclusive && context_.store != nullptr && !entry.exclusive_recorded;
+  }
+  // Queues a call for what the store is asked on its behalf, which it waits for in any case.
+  AcquireResult WaitForStoreLocked(EntryIndex index, const AcquireParams& params,
+                                   const std::shared_ptr<AcquireObserver>& observer, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Whether those who wait at the entry wait for the store, and not for others.
+  static bool HasVerdictLocked(const Entry& entry) {
+    return entry.state == EntryState::kInitializing && entry.has_op;
+  }
+  static bool WaitsForStore(const Entry& entry) {
+    return entry.state == EntryState::kLoading || entry.state == EntryState::kSuspending ||
+           entry.state == EntryState::kEnding ||
+           (entry.has_op && entry.state != EntryState::kInitializing);
+  }
   // Takes the waiter out of everything but the ledger.
   std::unique_ptr<Waiter> RemoveWaiterLocked(EntryIndex index, uint64_t arrival)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The waiter leaves for good with an error; those behind it move up.
   void RefuseWaiterLocked(EntryIndex index, uint64_t arrival, absl::Status error, Instant now,
                           Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // The same, but for the others.
+  void RemoveRefusedLocked(EntryIndex index, uint64_t arrival, const absl::Status& error,
+                           Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void RefuseAllLocked(EntryIndex index, const absl::Status& error, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Those up to an arrival number.
+  void RefuseUpToLocked(EntryIndex index, uint64_t last_arrival, const absl::Status& error,
+                        Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void ServePinsLocked(EntryIndex index, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // After waiters left an entry without a session: who may not create learns when nobody else is
@@ -291,6 +406,8 @@ class Shard {
   // CapacityLedger::EnqueueBehind.
   void JoinLedgerLocked(EntryIndex index, const Waiter& waiter, Effects& fx,
                         bool behind_others = false) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // All that may create, and are not in it.
+  void JoinLedgerAllLocked(EntryIndex index, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   absl::string_view OwnerForLocked(const Entry& entry, absl::string_view asked) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void ObserveWaitLocked(const Waiter& waiter, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -307,7 +424,8 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Of a live session as it is now; sets its revision.
   uint64_t PublishChangeLocked(EntryIndex index, EventType type, absl::string_view holder,
-                               Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+                               Instant now, absl::string_view reason = "")
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // `session` is what it was.
   uint64_t PublishEndLocked(EntryIndex index, EndCause cause, SessionInfo session,
                             absl::string_view reason, Instant now)
@@ -331,18 +449,94 @@ class Shard {
   // Gives the slot to the next waiter that may create, or back to the ledger.
   void ReElectLocked(EntryIndex index, FreedSlot slot, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  void EndIdleLocked(EntryIndex index, EndCause cause, Instant now, Effects& fx)
+  // Gives the slot to the lowest arrival, of this key's waiters and all others.
+  void GiveBackLocked(EntryIndex index, FreedSlot slot, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Ends an idle session, or begins to. With a ticket: evicts it, and the ticket is taken where
+  // that has only begun.
+  void EndIdleLocked(EntryIndex index, EndCause cause, std::optional<EvictionTicket>* ticket,
+                     Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // What is to become of an idle session that is taken away because of `cause`, kExpired or
+  // kEvicted.
+  EndCause IdleCauseLocked(EndCause cause) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Whether an idle session may be taken away for such a cause.
+  bool MayTakeLocked(const Entry& entry, EndCause cause) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  absl::Status EndedErrorLocked(absl::string_view key, absl::string_view reason) const;
   // Returns the revision of that.
   uint64_t ForgetRecordLocked(EntryIndex index, absl::string_view reason, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   SessionInfo InfoLocked(const Entry& entry, Instant now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Count& CountOf(EntryState state);
+  static SessionState StateOf(EntryState state);
+  void CountSuspendedLocked(int by) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Of the window in which leases of before the restart may show themselves.
+  Duration RecoveryLeftLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    const MonotonicTime end = context_.recovery_end.load(std::memory_order_relaxed);
+    return end > latest_ ? end - latest_ : Duration::zero();
+  }
+
+  // The store: shard_store.cc
+  // A new operation on an entry; it decides how the entry goes on if it is one of those kinds.
+  PendingOp& NewOpLocked(OpKind kind, EntryIndex index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void WriteLocked(const PendingOp& op, std::vector<Mutation> group)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Mutation MutationOf(decltype(Mutation::what) what) const;
+  // The entry's operation, if others have to wait for it; null otherwise.
+  PendingOp* OpOfLocked(const Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Makes a call again when the operation was answered. False: too many wait for it.
+  bool DeferLocked(PendingOp& op, DeferredCall call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  SessionRecord RecordOfLocked(const Entry& entry, Instant now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  PendingOp& LoadLocked(EntryIndex index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void SetRecordLocked(EntryIndex index, const SessionRecord& stored, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  PendingOp& BeginEndingLocked(EntryIndex index, EndCause cause, absl::string_view reason,
+                               std::optional<::broker::Checkpoint> checkpoint, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  PendingOp& BeginForgettingLocked(EntryIndex index, absl::string_view reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void MarkExclusiveLocked(EntryIndex index, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // A lease that lapsed or was revoked must not come back after a restart.
+  void RecordLostLeaseLocked(EntryIndex index, uint64_t sequence, PinMode mode, LeaseStatus status,
+                             Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void WriteFactLocked(EntryIndex index, uint64_t revoked, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void OnActivatedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void OnEndedLocked(PendingOp& op, Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void TakeBackEndLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void OnForgottenLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void OnMarkedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Publishes it if its generation lives still. Returns the revision, zero if it does not.
+  uint64_t OnCheckpointedLocked(PendingOp& op, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void OnReleasedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // After the entry's operation: those who may not wait learn what the store held up.
+  void EndWaitsLocked(EntryIndex index, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  absl::Status StoreErrorLocked(absl::string_view key, const absl::Status& status) const;
+  absl::Status TooManyWaitLocked(const Entry& entry) const;
+  static absl::Status StoreDisabled();
+  // OK, or that a checkpoint cannot be kept: none can, or it is too large.
+  absl::Status CheckCheckpointLocked(absl::string_view field,
+                                     std::optional<absl::string_view> data) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void NoteStoreLocked(const absl::Status& status, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // The session is up: as Activate says, now that it may be told.
+  void ActivateLocked(EntryIndex index, LeaseIndex lease, absl::string_view endpoint, Labels labels,
+                      Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Idle, but not to be taken before `until`.
+  void HoldBackLocked(EntryIndex index, MonotonicTime until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   void AuditEntryLocked(EntryIndex index, std::vector<std::string>& wrong) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   // The reaper's steps.
-  void ServeYoungAgainLocked(Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void ServeAllAgainLocked(Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  int SweepHeldBackLocked(Instant now, int budget, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void SweepFactsLocked(Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void OnTimerLocked(TimerNode& node, Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void OnLeaseTimerLocked(LeaseIndex index, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -379,11 +573,24 @@ class Shard {
   IndexList<Entry, &Entry::age> by_age_ ABSL_GUARDED_BY(mu);
   IndexList<Entry, &Entry::age> over_age_ ABSL_GUARDED_BY(mu);
   IndexList<Entry, &Entry::age> suspended_ ABSL_GUARDED_BY(mu);
+  // Idle and held back, by the time until when.
+  absl::btree_set<std::pair<MonotonicTime, EntryIndex>> held_back_ ABSL_GUARDED_BY(mu);
+  absl::flat_hash_map<EntryIndex, MonotonicTime> held_until_ ABSL_GUARDED_BY(mu);
+  // Keys that the store has a suspended record of.
+  KeyFingerprints stored_ ABSL_GUARDED_BY(mu);
+  absl::flat_hash_map<uint64_t, std::unique_ptr<PendingOp>> ops_ ABSL_GUARDED_BY(mu);
+  uint64_t last_op_ ABSL_GUARDED_BY(mu) = 0;
+  // Generations with lost leases that the store does not know of yet: entry, generation, and the
+  // sequence of one that was revoked, or zero.
+  std::vector<std::tuple<EntryIndex, uint64_t, uint64_t>> unrecorded_ ABSL_GUARDED_BY(mu);
+  // Leases of before the restart that are over, while such may be adopted.
+  absl::flat_hash_set<uint64_t> dead_ ABSL_GUARDED_BY(mu);
   TimerWheel wheel_ ABSL_GUARDED_BY(mu);
   MonotonicTime latest_ ABSL_GUARDED_BY(mu);
   bool lifetime_changed_ ABSL_GUARDED_BY(mu) = false;
-  MonotonicTime next_skip_
-      ABSL_GUARDED_BY(mu);  // When a kept-for-want-of-a-store session counts again.
+  bool recovery_seen_ ABSL_GUARDED_BY(mu) = false;  // Sessions were restored under protection.
+  // When a kept-for-want-of-a-store session counts again.
+  MonotonicTime next_skip_ ABSL_GUARDED_BY(mu);
   uint64_t next_number_ ABSL_GUARDED_BY(mu) = 0;
   uint64_t number_end_ ABSL_GUARDED_BY(mu) = 0;
   EntryIndex audited_ ABSL_GUARDED_BY(mu) = 0;

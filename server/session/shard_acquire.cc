@@ -38,13 +38,13 @@ std::string RequestKey(absl::string_view key, absl::string_view holder,
 }  // namespace
 
 Shard::GrantParams Shard::GrantParamsOf(const AcquireParams& params) {
-  return {params.holder,    params.request_id, FingerprintOf(params), params.mode,
-          params.lease_ttl, params.secret,     params.full_session};
+  return {params.holder, params.request_id, FingerprintOf(params),
+          params.mode,   params.lease_ttl,  params.full_session};
 }
 
 Shard::GrantParams Shard::GrantParamsOf(const Waiter& waiter) {
-  return {waiter.holder,    waiter.request_id, waiter.fingerprint, waiter.mode,
-          waiter.lease_ttl, waiter.secret,     waiter.full_session};
+  return {waiter.holder, waiter.request_id, waiter.fingerprint,
+          waiter.mode,   waiter.lease_ttl,  waiter.full_session};
 }
 
 AcquireResult Shard::Acquire(const AcquireParams& params, uint32_t hash,
@@ -61,6 +61,15 @@ AcquireResult Shard::Acquire(const AcquireParams& params, uint32_t hash,
       return *std::move(retry);
     }
   }
+  if (context_.store != nullptr) {
+    const Duration ttl = GrantTtlLocked(params.lease_ttl);
+    if (ttl > context_.longest_ttl.load(std::memory_order_relaxed)) return TtlNotRecorded{ttl};
+  }
+  if (number_end_ - next_number_ < 2 && context_.numbers_low()) {
+    return RefuseLocked(Reason::kStoreUnavailable,
+                        MakeError(Reason::kStoreUnavailable,
+                                  "no more numbers can be given out until the store works again"));
+  }
   const EntryIndex index = FindLocked(params.key, hash);
   if (index == kNil) return AcquireAbsentLocked(index, params, hash, observer, now, fx);
 
@@ -70,25 +79,37 @@ AcquireResult Shard::Acquire(const AcquireParams& params, uint32_t hash,
       BROKER_CHECK(false);
     case EntryState::kInitializing:
       return WaitAtLocked(index, Reason::kInitInProgress, params, observer, now);
+    case EntryState::kSuspending:
+    case EntryState::kEnding:
+      return WaitAtLocked(index, Reason::kWaitTimeout, params, observer, now);
+    case EntryState::kLoading:
     case EntryState::kQueued:
     case EntryState::kSuspended:
       return AcquireAbsentLocked(index, params, hash, observer, now, fx);
     case EntryState::kActive:
       break;
   }
-  if (entry.pins == 0) {
+  if (entry.pins == 0 && entry.idle_place != IdlePlace::kNone &&
+      RecoveryOfLocked(entry, now) == Recovery::kNone) {
     // What the sweep has not come to yet is over all the same (A10). Its slot goes back first:
     // somebody may be waiting for it who came before.
     const bool over_age = IsOverAgeLocked(entry, now);
     const bool idle_too_long =
         config_->idle_policy == IdlePolicy::kEnd && IdleDueLocked(entry.last_active) <= now.mono;
     if (over_age || idle_too_long) {
-      EndIdleLocked(index, over_age ? EndCause::kMaxLifetime : EndCause::kExpired, now, fx);
+      EndIdleLocked(index, over_age ? EndCause::kMaxLifetime : EndCause::kExpired, nullptr, now,
+                    fx);
+      // Its end has to be durable before the next generation begins.
+      if (context_.store != nullptr) return WaitForStoreLocked(index, params, observer, now);
       return AcquireAbsentLocked(FindLocked(params.key, hash), params, hash, observer, now, fx);
     }
   }
   if (entry.queue != nullptr || !MayPinLocked(entry, params.mode, now)) {
     return WaitAtLocked(index, Reason::kPinConflict, params, observer, now);
+  }
+  if (NeedsExclusiveMarkLocked(entry, params.mode)) {
+    MarkExclusiveLocked(index, now);
+    return WaitForStoreLocked(index, params, observer, now);
   }
   counts_.acquired_held.Add(1);
   const LeaseIndex lease = GrantLeaseLocked(index, GrantParamsOf(params), now);
@@ -103,6 +124,13 @@ AcquireResult Shard::AcquireAbsentLocked(EntryIndex index, const AcquireParams& 
     return RefuseLocked(Reason::kSessionNotFound,
                         KeyError(Reason::kSessionNotFound, context_.namespace_name, params.key,
                                  "there is none, and if_absent says not to create it"));
+  }
+  if (index == kNil && stored_.Contains(params.key)) {
+    index = InsertLocked(params.key, hash);
+    LoadLocked(index);
+  }
+  if (index != kNil && entries_[index].has_op) {
+    return WaitForStoreLocked(index, params, observer, now);
   }
   const std::string owner(index == kNil ? params.owner
                                         : OwnerForLocked(entries_[index], params.owner));
@@ -160,14 +188,18 @@ std::optional<AcquireResult> Shard::RetryLocked(const AcquireParams& params,
   return WaitTicket{number_, waiter.arrival, waiter.no_wait};
 }
 
+AcquireResult Shard::WaitForStoreLocked(EntryIndex index, const AcquireParams& params,
+                                        const std::shared_ptr<AcquireObserver>& observer,
+                                        Instant now) {
+  Waiter& waiter = EnqueueLocked(index, params, observer, now);
+  CountOrHurryLocked(waiter, now);
+  return WaitTicket{number_, waiter.arrival, waiter.no_wait};
+}
+
 AcquireResult Shard::WaitAtLocked(EntryIndex index, Reason if_no_wait, const AcquireParams& params,
                                   const std::shared_ptr<AcquireObserver>& observer, Instant now) {
   if (WaitOfLocked(params) == Duration::zero()) {
-    return RefuseLocked(if_no_wait,
-                        KeyError(if_no_wait, context_.namespace_name, params.key,
-                                 if_no_wait == Reason::kInitInProgress
-                                     ? "is being initialized; wait for it or try again"
-                                     : "is pinned in a way that excludes this; wait or try again"));
+    return RefuseLocked(if_no_wait, NoWaitErrorLocked(entries_[index], if_no_wait));
   }
   if (!context_.CountWaiter(config_->max_waiters)) {
     return RefuseLocked(Reason::kQueueFull, CapacityErrorLocked(Reason::kQueueFull, "", ""));
@@ -194,7 +226,6 @@ Waiter& Shard::EnqueueLocked(EntryIndex index, const AcquireParams& params,
   waiter.full_session = params.full_session;
   waiter.lease_ttl = params.lease_ttl;
   waiter.since = now.mono;
-  waiter.secret = params.secret;
   waiter.fingerprint = FingerprintOf(params);
   waiter.holder = std::string(params.holder);
   waiter.owner = std::string(params.owner);

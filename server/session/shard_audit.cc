@@ -30,17 +30,31 @@ void Shard::AuditEntryLocked(EntryIndex index, std::vector<std::string>& wrong) 
   if (pins != entry.pins) say("pins and leases differ");
   if (exclusive != entry.exclusive) say("exclusive flag is wrong");
   if (exclusive && pins != 1) say("an exclusive lease is not alone");
-  const bool idle = entry.state == EntryState::kActive && entry.pins == 0;
+  const bool idle = entry.state == EntryState::kActive && entry.pins == 0 && !entry.has_op;
   if (idle != (entry.idle_place != IdlePlace::kNone)) say("invariant 1: idle order");
   if (entry.live() != (entry.details != nullptr)) say("details of what does not live");
   if (entry.live() && !entry.details->slot.held()) say("invariant 3: lives without a slot");
+  if (entry.has_op != (entry.op != 0) || (entry.has_op && !ops_.contains(entry.op))) {
+    say("an operation that is none");
+  }
+  const bool must_have_op = entry.state == EntryState::kLoading ||
+                            entry.state == EntryState::kSuspending ||
+                            entry.state == EntryState::kEnding;
+  if (must_have_op && !entry.has_op) say("in between, without an operation");
+  if (entry.state == EntryState::kSuspending && entry.pins > 0) say("suspending with a pin");
   if (entry.state == EntryState::kInitializing &&
       (entry.pins != 1 || entry.first_lease != entry.initializer)) {
     say("invariant 4: initializer");
   }
+  const AgePlace suspended_place =
+      context_.store == nullptr ? AgePlace::kSuspended : AgePlace::kNone;
   if (entry.state == EntryState::kSuspended &&
-      (entry.record == nullptr || entry.age_place != AgePlace::kSuspended)) {
+      (entry.record == nullptr || entry.age_place != suspended_place)) {
     say("suspended without a record");
+  }
+  if (entry.state == EntryState::kSuspended && context_.store != nullptr && !entry.has_op &&
+      entry.queue == nullptr) {
+    say("a record in memory that nobody waits for");
   }
   if (entry.live() !=
       (entry.age_place == AgePlace::kByAge || entry.age_place == AgePlace::kOverAge)) {
@@ -52,8 +66,8 @@ void Shard::AuditEntryLocked(EntryIndex index, std::vector<std::string>& wrong) 
 
 std::vector<std::string> Shard::CheckInvariants() const {
   std::vector<std::string> wrong;
-  uint64_t initializing = 0, active = 0, pinned = 0, suspended = 0, leases = 0, waiters = 0,
-           used = 0;
+  uint64_t initializing = 0, active = 0, pinned = 0, suspending = 0, ending = 0, suspended = 0,
+           restoring = 0, leases = 0, waiters = 0, used = 0;
   for (EntryIndex index = 0; index < entries_.size(); ++index) {
     const Entry& entry = entries_[index];
     AuditEntryLocked(index, wrong);
@@ -61,7 +75,10 @@ std::vector<std::string> Shard::CheckInvariants() const {
     ++used;
     initializing += entry.state == EntryState::kInitializing;
     active += entry.state == EntryState::kActive;
-    pinned += entry.state == EntryState::kActive && entry.pins > 0;
+    pinned += entry.state == EntryState::kActive && (entry.pins > 0 || entry.has_op);
+    suspending += entry.state == EntryState::kSuspending;
+    ending += entry.state == EntryState::kEnding;
+    restoring += entry.live() && entry.record != nullptr;
     suspended += entry.state == EntryState::kSuspended;
     leases += entry.pins;
     waiters += entry.queue != nullptr ? entry.queue->waiters.size() : 0;
@@ -76,18 +93,23 @@ std::vector<std::string> Shard::CheckInvariants() const {
   compare("initializing", initializing, counts_.initializing.get());
   compare("active", active, counts_.active.get());
   compare("pinned", pinned, counts_.pinned.get());
+  compare("suspending", suspending, counts_.suspending.get());
+  compare("ending", ending, counts_.ending.get());
+  // Those in the store, but for what is being restored from it.
+  if (context_.store != nullptr) suspended = stored_.size() - restoring;
   compare("suspended", suspended, counts_.suspended.get());
   compare("leases", leases, counts_.leases.get());
   compare("waiters", waiters, counts_.waiters.get());
   compare("waiters by arrival", waiters, waiters_.size());
 
   // The idle list: complete, in order, and published.
-  uint64_t idle = lapsed_.size();
+  uint64_t idle = lapsed_.size() + held_back_.size();
+  compare("held back", held_back_.size(), held_until_.size());
   MonotonicTime last = MonotonicTime::min();
   for (EntryIndex index = idle_.front(); index != kNil; index = idle_links_[index].links.next) {
     if (entries_[index].last_active < last) wrong.push_back("invariant 2: idle list out of order");
     last = entries_[index].last_active;
-    if (++idle > used) break;
+    if (++idle > used + lapsed_.size() + held_back_.size()) break;
   }
   compare("idle", active - pinned, idle);
   const EntryIndex oldest = OldestIdleLocked();
@@ -104,7 +126,8 @@ std::vector<std::string> Shard::CheckInvariants() const {
     const Entry& entry = entries_[index];
     if (!entry.live() || entry.details->owner_idle == nullptr) continue;
     ++true_owned;
-    true_owned_idle += entry.idle_place != IdlePlace::kNone;
+    true_owned_idle +=
+        entry.idle_place == IdlePlace::kList || entry.idle_place == IdlePlace::kLapsed;
   }
   compare("owned", true_owned, owned);
   compare("owned idle", true_owned_idle, owned_idle);

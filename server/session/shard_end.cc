@@ -9,6 +9,13 @@
 #include "server/session/shard.h"
 
 namespace broker {
+namespace {
+
+// How long a session is left alone whose end could not be made durable: doubled with each failure.
+constexpr Duration kFirstHold = std::chrono::milliseconds(100);
+constexpr Duration kLongestHold = std::chrono::seconds(5);
+
+}  // namespace
 
 void Shard::StartGenerationLocked(EntryIndex index, SlotToken token, absl::string_view owner,
                                   absl::string_view holder, const Labels* labels, Instant now) {
@@ -18,8 +25,7 @@ void Shard::StartGenerationLocked(EntryIndex index, SlotToken token, absl::strin
   if (entry.queue != nullptr) context_.ledger.WithdrawGroup(entry.queue->group);
   if (entry.state == EntryState::kSuspended) {
     LeaveAgeLocked(index);
-    counts_.suspended.Add(-1);
-    context_.suspended.fetch_sub(1, std::memory_order_relaxed);
+    CountSuspendedLocked(-1);
   }
   entry.details = std::make_unique<SessionDetails>();
   SessionDetails& details = *entry.details;
@@ -33,10 +39,13 @@ void Shard::StartGenerationLocked(EntryIndex index, SlotToken token, absl::strin
   details.create_time = now.wall;
   details.created = now.mono;
   details.owner_idle = JoinOwnerLocked(details.owner);
+  if (context_.store != nullptr) details.durable = std::make_unique<DurableDetails>();
   entry.has_owner = details.owner_idle != nullptr;
   entry.generation = NextNumberLocked();
   entry.state = EntryState::kInitializing;
   entry.has_endpoint = false;
+  entry.exclusive_recorded = false;
+  entry.recovery = Recovery::kNone;
   entry.last_active = now.mono;
   entry.last_use = 0;
   EnterAgeLocked(index, AgePlace::kByAge);
@@ -48,9 +57,9 @@ void Shard::StartGenerationLocked(EntryIndex index, SlotToken token, absl::strin
 FreedSlot Shard::EndGenerationLocked(EntryIndex index, EndCause cause, Instant now,
                                      absl::string_view reason) {
   Entry& entry = entries_[index];
-  BROKER_CHECK(entry.live());
+  BROKER_CHECK(entry.live() && !entry.has_op);
   SessionInfo was = InfoLocked(entry, now);
-  const bool was_active = entry.state == EntryState::kActive;
+  const EntryState state = entry.state;
   LeaveIdleLocked(index);
   LeaveAgeLocked(index);
   while (entry.first_lease != kNil) EndLeaseLocked(entry.first_lease, LeaseStatus::kSessionEnded);
@@ -59,41 +68,104 @@ FreedSlot Shard::EndGenerationLocked(EntryIndex index, EndCause cause, Instant n
   std::unique_ptr<SessionDetails> details = std::move(entry.details);
   LeaveOwnerLocked(details->owner_idle);
   const uint64_t revision = PublishEndLocked(index, cause, std::move(was), reason, now);
-  if (cause == EndCause::kDiscarded) {
+  const bool durable = context_.store != nullptr;
+  if (LeavesRecord(cause)) {
+    if (durable) stored_.Insert(entry.key.view());
     entry.record = std::make_unique<SuspendedRecord>();
+    if (durable) entry.record->checkpoint = details->durable->checkpoint;
     entry.record->owner = std::move(details->owner);
     entry.record->labels = std::move(details->labels);
     entry.record->generation = entry.generation;
     entry.record->create_time = details->create_time;
     entry.record->last_active_time = now.ToWall(entry.last_active);
   } else if (cause != EndCause::kInitFailed) {
+    if (durable && entry.record != nullptr) stored_.Erase(entry.key.view());
     entry.record.reset();
+  } else if (entry.record != nullptr) {
+    counts_.resumes_failed.Add(1);
   }
   if (entry.record != nullptr) {
-    // New, or one whose restore has failed: it stays, and its retention starts again.
+    // New, or one whose restore has failed: it stays. Where it is kept here, its retention starts
+    // again; the store counts from when it was written.
     entry.record->suspended_at = now.mono;
     entry.record->revision = revision;
     entry.state = EntryState::kSuspended;
     entry.generation = entry.record->generation;
-    EnterAgeLocked(index, AgePlace::kSuspended);
-    counts_.suspended.Add(1);
-    context_.suspended.fetch_add(1, std::memory_order_relaxed);
-    if (config_->suspended_retention > Duration::zero()) {
-      LowerDueLocked(now.mono + config_->suspended_retention);
+    CountSuspendedLocked(1);
+    if (!durable) {
+      EnterAgeLocked(index, AgePlace::kSuspended);
+      if (config_->suspended_retention > Duration::zero()) {
+        LowerDueLocked(now.mono + config_->suspended_retention);
+      }
     }
   } else {
     entry.state = EntryState::kQueued;
   }
-  (was_active ? counts_.active : counts_.initializing).Add(-1);
+  CountOf(state).Add(-1);
   // What was idle became pinned in the books by leaving the idle order.
-  if (was_active) counts_.pinned.Add(-1);
+  if (state == EntryState::kActive) counts_.pinned.Add(-1);
   counts_.ends[static_cast<int>(cause)].Add(1);
   return {std::move(details->slot), std::move(details->displaced), revision};
 }
 
-void Shard::EndIdleLocked(EntryIndex index, EndCause cause, Instant now, Effects& fx) {
+absl::Status Shard::EndedErrorLocked(absl::string_view key, absl::string_view reason) const {
+  ErrorInfo error;
+  error.reason = Reason::kSessionEnded;
+  error.metadata["namespace"] = context_.namespace_name;
+  error.metadata["key"] = std::string(key);
+  if (!reason.empty()) error.metadata["reason"] = std::string(reason);
+  return MakeError(std::move(error), absl::StrCat("session '", key, "' was ended",
+                                                  reason.empty() ? "" : ": ", reason));
+}
+
+void Shard::CountSuspendedLocked(int by) {
+  counts_.suspended.Add(by);
+  context_.suspended.fetch_add(by, std::memory_order_relaxed);
+}
+
+Count& Shard::CountOf(EntryState state) {
+  switch (state) {
+    case EntryState::kInitializing:
+      return counts_.initializing;
+    case EntryState::kActive:
+      return counts_.active;
+    case EntryState::kSuspending:
+      return counts_.suspending;
+    case EntryState::kEnding:
+      return counts_.ending;
+    default:
+      BROKER_CHECK(false);
+  }
+}
+
+EndCause Shard::IdleCauseLocked(EndCause cause) const {
+  if (config_->idle_policy != IdlePolicy::kSuspend) return cause;
+  if (cause == EndCause::kExpired) return EndCause::kSuspended;
+  return cause == EndCause::kEvicted ? EndCause::kEvictedToSuspended : cause;
+}
+
+bool Shard::MayTakeLocked(const Entry& entry, EndCause cause) const {
+  const bool suspends = cause == EndCause::kSuspended || cause == EndCause::kEvictedToSuspended;
+  return !suspends || !config_->require_checkpoint || entry.checkpointed;
+}
+
+void Shard::GiveBackLocked(EntryIndex index, FreedSlot slot, Instant now, Effects& fx) {
+  JoinLedgerAllLocked(index, fx);
+  TidyQueueLocked(index, now, fx);
+  context_.ledger.Release(std::move(slot.token), std::move(slot.displaced));
+}
+
+void Shard::EndIdleLocked(EntryIndex index, EndCause cause, std::optional<EvictionTicket>* ticket,
+                          Instant now, Effects& fx) {
   Entry& entry = entries_[index];
   BROKER_CHECK(entry.state == EntryState::kActive && entry.pins == 0 && entry.queue == nullptr);
+  if (context_.store != nullptr) {
+    PendingOp& op = BeginEndingLocked(index, cause, "", std::nullopt, now);
+    if (ticket == nullptr || !ticket->has_value()) return;
+    op.eviction.emplace(*std::move(*ticket));
+    ticket->reset();
+    return;
+  }
   std::unique_ptr<SessionInfo> displaced;
   if (cause == EndCause::kEvicted)
     displaced = std::make_unique<SessionInfo>(InfoLocked(entry, now));
@@ -102,28 +174,151 @@ void Shard::EndIdleLocked(EntryIndex index, EndCause cause, Instant now, Effects
   context_.ledger.Release(std::move(slot.token), std::move(displaced));
 }
 
-absl::StatusOr<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint64_t if_generation,
-                                      absl::string_view reason, Instant now, Effects& fx) {
-  now = AdvanceLocked(now);
-  const EntryIndex index = FindLocked(key, hash);
-  if (index == kNil) return EndOutcome{};
+PendingOp& Shard::BeginEndingLocked(EntryIndex index, EndCause cause, absl::string_view reason,
+                                    std::optional<::broker::Checkpoint> checkpoint, Instant now) {
   Entry& entry = entries_[index];
+  BROKER_CHECK(entry.state == EntryState::kActive || entry.state == EntryState::kInitializing);
+  LeaveIdleLocked(index);
+  PendingOp& op = NewOpLocked(OpKind::kEnd, index);
+  op.prior = entry.state;
+  op.cause = cause;
+  op.reason = std::string(reason);
+  op.last_arrival = context_.arrivals.load(std::memory_order_relaxed);
+  const bool suspends = LeavesRecord(cause) && cause != EndCause::kDiscarded;
+  CountOf(entry.state).Add(-1);
+  if (entry.state == EntryState::kActive) counts_.pinned.Add(-1);
+  entry.state = suspends ? EntryState::kSuspending : EntryState::kEnding;
+  CountOf(entry.state).Add(1);
+  if (suspends) PublishChangeLocked(index, EventType::kSuspending, "", now);
+  if (LeavesRecord(cause)) {
+    PutSession put;
+    put.record = RecordOfLocked(entry, now);
+    put.record.suspended = put.record.reset = true;
+    put.record.suspended_time = now.wall;
+    put.record.endpoint.clear();
+    if (checkpoint.has_value()) op.checkpoint = checkpoint->info;
+    put.checkpoint = std::move(checkpoint);
+    WriteLocked(op, {MutationOf(std::move(put))});
+  } else {
+    WriteLocked(op, {MutationOf(EraseSession{std::string(entry.key.view())})});
+  }
+  return op;
+}
+
+void Shard::OnEndedLocked(PendingOp& op, Instant now, Effects& fx) {
+  const EntryIndex index = op.entry;
+  Entry& entry = entries_[index];
+  NoteStoreLocked(absl::OkStatus(), now);
+  if (op.checkpoint.has_value()) OnCheckpointedLocked(op, now);
+  SessionInfo was = InfoLocked(entry, now);
+  was.state = StateOf(op.prior);
+  was.pins = 0;
+  ReleaseOutcome released;
+  if (op.cause == EndCause::kDiscarded) {
+    // The one who discarded gave its pin back; the others lose theirs with the session.
+    const LeaseIndex lease = FindLeaseLocked(op.lease);
+    released.released = lease != kNil;
+    released.status = lease != kNil ? LeaseStatus::kReleased : StatusOfLostLocked(op.lease);
+    (lease != kNil ? counts_.releases : counts_.releases_unmatched).Add(1);
+    if (lease != kNil) EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
+  }
+  FreedSlot slot = EndGenerationLocked(index, op.cause, now, op.reason);
+  was.revision = slot.revision;
+  if (op.cause == EndCause::kEnded) {
+    RefuseUpToLocked(index, op.last_arrival, EndedErrorLocked(was.key, op.reason), now, fx);
+  }
+  const bool evicted = op.cause == EndCause::kEvicted || op.cause == EndCause::kEvictedToSuspended;
+  if (evicted) slot.displaced = std::make_unique<SessionInfo>(was);
+  SessionInfo suspended = was;
+  suspended.state = SessionState::kSuspended;
+  fx.Complete(std::move(op.told_session), absl::StatusOr<SessionInfo>(std::move(suspended)));
+  fx.Complete(std::move(op.told_release), absl::StatusOr<ReleaseOutcome>(released));
+  fx.Complete(std::move(op.told_end), absl::StatusOr<EndOutcome>(EndOutcome{true, std::move(was)}));
+  if (op.eviction.has_value()) fx.FinishEviction(*std::move(op.eviction));
+  if (op.cause == EndCause::kDiscarded || op.cause == EndCause::kMaxLifetime) {
+    ReElectLocked(index, std::move(slot), now, fx);  // The slot stays with the key.
+  } else {
+    GiveBackLocked(index, std::move(slot), now, fx);
+  }
+}
+
+void Shard::TakeBackEndLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx) {
+  const EntryIndex index = op.entry;
+  Entry& entry = entries_[index];
+  NoteStoreLocked(status, now);
+  const bool suspending = entry.state == EntryState::kSuspending;
+  CountOf(entry.state).Add(-1);
+  entry.state = op.prior;
+  CountOf(entry.state).Add(1);
+  if (entry.state == EntryState::kActive) counts_.pinned.Add(1);
+  const absl::Status error = StoreErrorLocked(entry.key.view(), status);
+  if (suspending) {
+    counts_.suspends_aborted.Add(1);
+    PublishChangeLocked(index, EventType::kSuspendAborted, "", now, status.message());
+  }
+  fx.Complete(std::move(op.told_session), absl::StatusOr<SessionInfo>(error));
+  fx.Complete(std::move(op.told_release), absl::StatusOr<ReleaseOutcome>(error));
+  fx.Complete(std::move(op.told_end), absl::StatusOr<EndOutcome>(error));
+  if (op.eviction.has_value()) fx.FinishEviction(*std::move(op.eviction));
+  if (entry.state == EntryState::kInitializing) {
+    // Its initializer may have vanished while it seemed to end.
+    if (entry.pins > 0) return ArmLeaseLocked(entry.initializer);
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
+    return;
+  }
+  ServePinsLocked(index, now, fx);
+  if (entry.pins > 0 || entry.has_op) return;
+  const uint32_t failures = context_.store_failures.load(std::memory_order_relaxed);
+  HoldBackLocked(index,
+                 now.mono + std::min(kFirstHold * (1 << std::min(failures, 6u)), kLongestHold));
+}
+
+Answer<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint64_t if_generation,
+                              absl::string_view reason, Done<EndOutcome>& done, Instant now,
+                              Effects& fx) {
+  now = AdvanceLocked(now);
+  EntryIndex index = FindLocked(key, hash);
+  PendingOp* wait_for = nullptr;
+  if (index == kNil) {
+    if (!stored_.Contains(key)) return EndOutcome{};
+    index = InsertLocked(key, hash);
+    wait_for = &LoadLocked(index);
+  }
+  Entry& entry = entries_[index];
+  if (wait_for == nullptr) wait_for = OpOfLocked(entry);
+  if (wait_for != nullptr) {
+    const bool deferred = DeferLocked(
+        *wait_for,
+        [this, key = std::string(key), hash, if_generation, reason = std::string(reason),
+         done = std::move(done)](const absl::Status& loaded, Instant then, Effects& effects)
+            ABSL_NO_THREAD_SAFETY_ANALYSIS mutable {
+              Answer<EndOutcome> answer = loaded;
+              if (loaded.ok()) {
+                answer = End(key, hash, if_generation, reason, done, then, effects);
+              }
+              if (answer) effects.Complete(std::move(done), *std::move(answer));
+            });
+    if (!deferred) return TooManyWaitLocked(entry);
+    return std::nullopt;
+  }
   if (entry.state == EntryState::kQueued) return EndOutcome{};  // There is nothing but a wish.
   if (if_generation != 0 && if_generation != entry.generation) {
     return KeyError(Reason::kGenerationMismatch, context_.namespace_name, key,
                     absl::StrCat("is in generation ", entry.generation, ", not ", if_generation));
   }
+  // What the store knows nothing of, an init that restores nothing, ends at once.
+  if (context_.store != nullptr &&
+      (entry.state != EntryState::kInitializing || entry.record != nullptr)) {
+    PendingOp& op = entry.live()
+                        ? BeginEndingLocked(index, EndCause::kEnded, reason, std::nullopt, now)
+                        : BeginForgettingLocked(index, reason);
+    op.told_end = std::move(done);
+    return std::nullopt;
+  }
   EndOutcome outcome;
   outcome.ended = true;
   outcome.session = InfoLocked(entry, now);
-  ErrorInfo error;
-  error.reason = Reason::kSessionEnded;
-  error.metadata["namespace"] = context_.namespace_name;
-  error.metadata["key"] = std::string(key);
-  if (!reason.empty()) error.metadata["reason"] = std::string(reason);
-  const absl::Status ended =
-      MakeError(std::move(error),
-                absl::StrCat("session '", key, "' was ended", reason.empty() ? "" : ": ", reason));
+  const absl::Status ended = EndedErrorLocked(key, reason);
   FreedSlot slot;
   if (entry.live()) {
     slot = EndGenerationLocked(index, EndCause::kEnded, now, reason);
@@ -139,18 +334,81 @@ absl::StatusOr<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint
   return outcome;
 }
 
-bool Shard::EvictOldest(absl::string_view owner, Instant now, Effects& fx) {
+Answer<SessionInfo> Shard::Suspend(absl::string_view key, uint32_t hash, uint64_t if_generation,
+                                   Done<SessionInfo>& done, Instant now, Effects&) {
+  now = AdvanceLocked(now);
+  if (context_.store == nullptr) return StoreDisabled();
+  EntryIndex index = FindLocked(key, hash);
+  PendingOp* wait_for = nullptr;
+  if (index == kNil && stored_.Contains(key)) {
+    index = InsertLocked(key, hash);
+    wait_for = &LoadLocked(index);
+  }
+  if (index == kNil || (wait_for == nullptr && entries_[index].state == EntryState::kQueued)) {
+    return KeyError(Reason::kSessionNotFound, context_.namespace_name, key, "there is none");
+  }
+  Entry& entry = entries_[index];
+  if (wait_for == nullptr) wait_for = OpOfLocked(entry);
+  if (wait_for != nullptr) {
+    const bool deferred = DeferLocked(
+        *wait_for, [this, key = std::string(key), hash, if_generation, done = std::move(done)](
+                       const absl::Status& loaded, Instant then, Effects& effects)
+                       ABSL_NO_THREAD_SAFETY_ANALYSIS mutable {
+                         Answer<SessionInfo> answer = loaded;
+                         if (loaded.ok()) {
+                           answer = Suspend(key, hash, if_generation, done, then, effects);
+                         }
+                         if (answer) effects.Complete(std::move(done), *std::move(answer));
+                       });
+    if (!deferred) return TooManyWaitLocked(entry);
+    return std::nullopt;
+  }
+  if (if_generation != 0 && if_generation != entry.generation) {
+    return KeyError(Reason::kGenerationMismatch, context_.namespace_name, key,
+                    absl::StrCat("is in generation ", entry.generation, ", not ", if_generation));
+  }
+  if (entry.state == EntryState::kSuspended) return InfoLocked(entry, now);
+  if (entry.state != EntryState::kActive) {
+    return KeyError(Reason::kSessionNotActive, context_.namespace_name, key,
+                    "is being initialized");
+  }
+  if (entry.pins > 0)
+    return KeyError(Reason::kSessionPinned, context_.namespace_name, key, "is pinned");
+  if (RecoveryOfLocked(entry, now) != Recovery::kNone) {
+    return KeyError(Reason::kSessionPinned, context_.namespace_name, key,
+                    "may be held by a lease of before the restart; try again when the recovery "
+                    "window is over");
+  }
+  if (!MayTakeLocked(entry, EndCause::kSuspended)) {
+    return KeyError(Reason::kCheckpointRequired, context_.namespace_name, key,
+                    "made no checkpoint since its last Acquire, and require_checkpoint is set");
+  }
+  BeginEndingLocked(index, EndCause::kSuspended, "", std::nullopt, now).told_session =
+      std::move(done);
+  return std::nullopt;
+}
+
+bool Shard::EvictOldest(absl::string_view owner, std::optional<EvictionTicket>& ticket, Instant now,
+                        Effects& fx) {
   now = AdvanceLocked(now);
   if (!MayEvict()) return false;
-  EntryIndex index = kNil;
-  if (owner.empty()) {
-    index = OldestIdleLocked();
-  } else if (auto it = owners_.find(owner); it != owners_.end() && !it->second.idle.empty()) {
-    index = it->second.idle.begin()->second;
+  const EndCause cause = IdleCauseLocked(EndCause::kEvicted);
+  while (true) {
+    EntryIndex index = kNil;
+    if (owner.empty()) {
+      index = OldestIdleLocked();
+    } else if (auto it = owners_.find(owner); it != owners_.end() && !it->second.idle.empty()) {
+      index = it->second.idle.begin()->second;
+    }
+    if (index == kNil) return false;
+    if (MayTakeLocked(entries_[index], cause)) {
+      EndIdleLocked(index, cause, &ticket, now, fx);
+      return true;
+    }
+    LeaveIdleLocked(index);
+    HoldBackLocked(index, MonotonicTime::max());
+    counts_.skips_no_checkpoint.Add(1);
   }
-  if (index == kNil) return false;
-  EndIdleLocked(index, EndCause::kEvicted, now, fx);
-  return true;
 }
 
 MonotonicTime Shard::OldestIdleOf(absl::string_view owner) const {
@@ -184,8 +442,7 @@ uint64_t Shard::ForgetRecordLocked(EntryIndex index, absl::string_view reason, I
   LeaveAgeLocked(index);
   entry.record.reset();
   entry.state = EntryState::kQueued;
-  counts_.suspended.Add(-1);
-  context_.suspended.fetch_sub(1, std::memory_order_relaxed);
+  CountSuspendedLocked(-1);
   const uint64_t revision = PublishLocked(index, EventType::kRemoved, was, "", reason, now);
   for (const Waiter* waiter : queued) JoinLedgerLocked(index, *waiter, fx);
   TidyQueueLocked(index, now, fx);
@@ -224,7 +481,12 @@ absl::Status Shard::CapacityErrorLocked(Reason reason, absl::string_view owner,
     info.metadata["owner"] = std::string(owner);
     info.metadata["owner_sessions"] = absl::StrCat(context_.ledger.owner_used(owner));
   }
-  if (!MayEvict() && idle > 0) info.metadata["blocked_by"] = "store";
+  if (const Duration left = RecoveryLeftLocked(); left > Duration::zero()) {
+    info.metadata["blocked_by"] = "recovering";
+    info.retry_after = left;
+  } else if (idle > 0 && (!MayEvict() || context_.store_failures > 0)) {
+    info.metadata["blocked_by"] = "store";
+  }
   if (!waited_for.empty()) info.metadata["waited_for"] = std::string(waited_for);
   if (reason != Reason::kWaitTimeout) {
     info.quota_subject = absl::StrCat("namespace:", context_.namespace_name, "/", name);

@@ -20,6 +20,9 @@ EventType TypeOf(EndCause cause) {
       return EventType::kExpired;
     case EndCause::kEvicted:
       return EventType::kEvicted;
+    case EndCause::kSuspended:
+    case EndCause::kEvictedToSuspended:
+      return EventType::kSuspended;
   }
   return EventType::kEnded;
 }
@@ -32,9 +35,12 @@ absl::string_view ReasonOf(EndCause cause) {
       return "discarded";
     case EndCause::kMaxLifetime:
       return "max_lifetime";
+    case EndCause::kEvictedToSuspended:
+      return "to make room";
     case EndCause::kEnded:
     case EndCause::kExpired:
     case EndCause::kEvicted:
+    case EndCause::kSuspended:
       break;
   }
   return "";
@@ -60,17 +66,17 @@ uint64_t Shard::PublishLocked(EntryIndex index, EventType type, SessionInfo& ses
 }
 
 uint64_t Shard::PublishChangeLocked(EntryIndex index, EventType type, absl::string_view holder,
-                                    Instant now) {
+                                    Instant now, absl::string_view reason) {
   Entry& entry = entries_[index];
   SessionInfo session = InfoLocked(entry, now);
   // A generation has its initializer's pin from the beginning; it is granted a moment later.
   if (type == EventType::kCreated) session.pins = 1;
-  return entry.details->revision = PublishLocked(index, type, session, holder, "", now);
+  return entry.details->revision = PublishLocked(index, type, session, holder, reason, now);
 }
 
 uint64_t Shard::PublishEndLocked(EntryIndex index, EndCause cause, SessionInfo session,
                                  absl::string_view reason, Instant now) {
-  session.state = cause == EndCause::kDiscarded ? SessionState::kSuspended : SessionState::kEnded;
+  session.state = LeavesRecord(cause) ? SessionState::kSuspended : SessionState::kEnded;
   session.pins = 0;
   session.idle_expire_time.reset();
   session.max_expire_time.reset();

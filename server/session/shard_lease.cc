@@ -15,13 +15,6 @@ namespace {
 // reused.
 constexpr size_t kRemembered = 256;
 
-// In a time that does not depend on where they differ, because a lease id is a secret.
-bool SameSecret(const LeaseSecret& a, const LeaseSecret& b) {
-  uint8_t difference = 0;
-  for (size_t i = 0; i < a.size(); ++i) difference |= a[i] ^ b[i];
-  return difference == 0;
-}
-
 }  // namespace
 
 Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& params,
@@ -31,10 +24,8 @@ Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& p
   const LeaseIndex lease = leases_.Allocate();
   LeaseSlot& slot = leases_[lease];
   slot.self = lease;
-  const Duration ttl = std::clamp(params.ttl.value_or(config_->default_lease_ttl), kMinLeaseTtl,
-                                  std::max(config_->max_lease_ttl, kMinLeaseTtl));
+  const Duration ttl = GrantTtlLocked(params.ttl);
   slot.ttl_ms = static_cast<uint32_t>(ttl / std::chrono::milliseconds(1));
-  slot.secret = params.secret;
   slot.sequence = NextNumberLocked();
   slot.granted = slot.renewed = now.mono;
   slot.prior_active = entry.last_active;
@@ -44,12 +35,8 @@ Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& p
   slot.answers = 1;
   slot.holder.assign(params.holder.data(), params.holder.size());
 
-  slot.entry = index;
-  slot.siblings = {kNil, entry.first_lease};
-  if (entry.first_lease != kNil) leases_[entry.first_lease].siblings.prev = lease;
-  entry.first_lease = lease;
-  ++entry.pins;
-  entry.exclusive = params.mode == PinMode::kExclusive;
+  LinkLeaseLocked(index, lease);
+  entry.checkpointed = entry.checkpoint_counts = false;
   entry.Use(now.mono);
   slot.use = entry.last_use;
   if (entry.state == EntryState::kInitializing) entry.initializer = lease;
@@ -59,10 +46,21 @@ Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& p
     slot.fingerprint = params.fingerprint;
     requests_.Insert({entry.key.view(), slot.holder, *slot.request_id}, lease);
   }
-  counts_.leases.Add(1);
-  ArmLeaseLocked(lease);
   PublishPinLocked(index, EventType::kAcquired, params.holder, now);
   return lease;
+}
+
+void Shard::LinkLeaseLocked(EntryIndex index, LeaseIndex lease) {
+  Entry& entry = entries_[index];
+  LeaseSlot& slot = leases_[lease];
+  slot.entry = index;
+  slot.siblings = {kNil, entry.first_lease};
+  if (entry.first_lease != kNil) leases_[entry.first_lease].siblings.prev = lease;
+  entry.first_lease = lease;
+  ++entry.pins;
+  entry.exclusive = slot.mode == PinMode::kExclusive;
+  counts_.leases.Add(1);
+  ArmLeaseLocked(lease);
 }
 
 void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
@@ -85,6 +83,14 @@ void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
   if (--entry.pins == 0) entry.exclusive = false;
   if (entry.initializer == index) entry.initializer = kNil;
   counts_.leases.Add(-1);
+  // One of before the restart ends once.
+  if (slot.sequence <= context_.first_number && RecoveryLeftLocked() > Duration::zero()) {
+    dead_.insert(slot.sequence);
+    // It was alone, so that nobody is left who might come.
+    if (slot.mode == PinMode::kExclusive && entry.recovery == Recovery::kBarred) {
+      entry.recovery = Recovery::kProven;
+    }
+  }
 
   if (status == LeaseStatus::kReleased) {
     leases_.Free(index);
@@ -110,14 +116,14 @@ void Shard::EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, I
 Shard::LeaseIndex Shard::FindLeaseLocked(const LeaseRef& ref) const {
   if (ref.slot >= leases_.size()) return kNil;
   const LeaseSlot& slot = leases_[ref.slot];
-  const bool same = slot.sequence == ref.sequence && SameSecret(slot.secret, ref.secret);
+  const bool same = slot.sequence == ref.sequence;
   return (same || BROKER_MUTANT(4)) && slot.held() ? ref.slot : kNil;
 }
 
 LeaseStatus Shard::StatusOfLostLocked(const LeaseRef& ref) const {
   if (ref.slot >= leases_.size()) return LeaseStatus::kUnknown;
   const LeaseSlot& slot = leases_[ref.slot];
-  const bool same = slot.sequence == ref.sequence && SameSecret(slot.secret, ref.secret);
+  const bool same = slot.sequence == ref.sequence;
   return same && !slot.held() ? slot.status : LeaseStatus::kUnknown;
 }
 
@@ -152,7 +158,8 @@ Acquired Shard::MakeAcquiredLocked(LeaseIndex index, bool full_session, Instant 
   const LeaseSlot& slot = leases_[index];
   const Entry& entry = entries_[slot.entry];
   Acquired acquired;
-  acquired.lease = {context_.namespace_id, number_, index, slot.sequence, slot.secret};
+  acquired.lease = {context_.namespace_id, number_,     index,    slot.sequence,
+                    entry.generation,      slot.ttl_ms, slot.mode};
   acquired.ttl = TtlFromLocked(index, now.mono);
   acquired.mode = slot.mode;
   acquired.generation = entry.generation;
@@ -168,6 +175,10 @@ Acquired Shard::MakeAcquiredLocked(LeaseIndex index, bool full_session, Instant 
   }
   if (acquired.must_initialize || full_session) {
     acquired.session = std::make_unique<SessionInfo>(InfoLocked(entry, now));
+  }
+  if (acquired.must_initialize && entry.record != nullptr && entry.record->checkpoint) {
+    acquired.checkpoint = std::make_unique<::broker::Checkpoint>();
+    acquired.checkpoint->info = *entry.record->checkpoint;
   }
   return acquired;
 }
@@ -197,8 +208,8 @@ void Shard::ArmLeaseLocked(LeaseIndex index) {
   LowerDueLocked(due);
 }
 
-absl::StatusOr<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateParams& params,
-                                            Instant now, Effects& fx) {
+Answer<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateParams& params,
+                                    Done<SessionInfo>& done, Instant now, Effects& fx) {
   now = AdvanceLocked(now);
   const LeaseIndex lease = FindLeaseLocked(ref);
   if (lease == kNil) return LeaseLostLocked(ref);
@@ -209,25 +220,86 @@ absl::StatusOr<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateP
                     "this lease was not told to initialize this generation");
   }
   if (entry.state == EntryState::kActive) return InfoLocked(entry, now);  // Once more (A17).
+  if (PendingOp* op = OpOfLocked(entry)) {
+    return DeferActivateLocked(*op, ref, params, done);
+  }
   // The reaper would have come in a moment: a late verdict changes nothing (A05).
   if (LapseIfOverLocked(lease, now, fx)) return LeaseLostLocked(ref);
-  SessionDetails& details = *entry.details;
+  if (absl::Status status = CheckCheckpointLocked("activated.checkpoint", params.checkpoint);
+      !status.ok()) {
+    return status;
+  }
+  Labels labels = entry.details->labels;
   if (params.labels != nullptr) {
-    size_t count = details.labels.size();
-    for (const auto& [name, value] : *params.labels) count += !details.labels.contains(name);
-    if (count > kMaxSessionLabels) {
-      return InvalidField("activated.labels",
-                          absl::StrCat("with those that the session has there would be ", count,
-                                       " labels; at most ", kMaxSessionLabels, " are kept"));
+    for (const auto& [name, value] : *params.labels) labels[name] = value;
+    if (labels.size() > kMaxSessionLabels) {
+      return InvalidField(
+          "activated.labels",
+          absl::StrCat("with those that the session has there would be ", labels.size(),
+                       " labels; at most ", kMaxSessionLabels, " are kept"));
     }
   }
-  details.endpoint.assign(params.endpoint.data(), params.endpoint.size());
-  entry.has_endpoint = !params.endpoint.empty();
-  if (params.labels != nullptr) {
-    for (const auto& [name, value] : *params.labels) details.labels[name] = value;
+  if (context_.store == nullptr) {
+    ActivateLocked(index, lease, params.endpoint, std::move(labels), now, fx);
+    return InfoLocked(entry, now);
   }
+  PendingOp& op = NewOpLocked(OpKind::kActivate, index);
+  op.lease = ref;
+  op.endpoint = std::string(params.endpoint);
+  op.told_session = std::move(done);
+  PutSession put;
+  put.record = RecordOfLocked(entry, now);
+  put.record.endpoint = op.endpoint;
+  put.record.labels = labels;
+  put.record.activator = leases_[lease].sequence;
+  put.record.used_exclusively = leases_[lease].mode == PinMode::kExclusive;
+  if (params.checkpoint.has_value()) {
+    op.checkpoint = CheckpointInfo{entry.generation, now.wall, params.checkpoint->size()};
+    put.checkpoint.emplace(::broker::Checkpoint{*op.checkpoint, std::string(*params.checkpoint)});
+  } else {
+    put.clear_checkpoint = entry.record == nullptr;
+  }
+  op.labels = std::move(labels);
+  WriteLocked(op, {MutationOf(std::move(put))});
+  return std::nullopt;
+}
+
+Answer<SessionInfo> Shard::DeferActivateLocked(PendingOp& op, const LeaseRef& ref,
+                                               const ActivateParams& params,
+                                               Done<SessionInfo>& done) {
+  struct Call {
+    std::string endpoint;
+    std::optional<Labels> labels;
+    std::optional<std::string> checkpoint;
+  };
+  Call call = {std::string(params.endpoint), std::nullopt, std::nullopt};
+  if (params.labels != nullptr) call.labels = *params.labels;
+  if (params.checkpoint.has_value()) call.checkpoint = std::string(*params.checkpoint);
+  const bool deferred =
+      DeferLocked(op, [this, ref, call = std::move(call), done = std::move(done)](
+                          const absl::Status&, Instant then, Effects& effects)
+                          ABSL_NO_THREAD_SAFETY_ANALYSIS mutable {
+                            ActivateParams again;
+                            again.endpoint = call.endpoint;
+                            again.labels = call.labels.has_value() ? &*call.labels : nullptr;
+                            again.checkpoint = call.checkpoint;
+                            Answer<SessionInfo> answer = Activate(ref, again, done, then, effects);
+                            if (answer) effects.Complete(std::move(done), *std::move(answer));
+                          });
+  if (!deferred) return TooManyWaitLocked(entries_[op.entry]);
+  return std::nullopt;
+}
+
+void Shard::ActivateLocked(EntryIndex index, LeaseIndex lease, absl::string_view endpoint,
+                           Labels labels, Instant now, Effects& fx) {
+  Entry& entry = entries_[index];
+  SessionDetails& details = *entry.details;
+  details.endpoint.assign(endpoint.data(), endpoint.size());
+  details.labels = std::move(labels);
+  entry.has_endpoint = !endpoint.empty();
   if (entry.record != nullptr) {  // What it was restored from is a session again.
     entry.record.reset();
+    counts_.resumes.Add(1);
   }
   entry.state = EntryState::kActive;
   details.displaced.reset();  // Its initializer has seen to it.
@@ -237,16 +309,27 @@ absl::StatusOr<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateP
   counts_.pinned.Add(1);
   PublishChangeLocked(index, EventType::kActivated, leases_[lease].holder, now);
   ServePinsLocked(index, now, fx);
-  return InfoLocked(entry, now);
 }
 
-absl::StatusOr<SessionInfo> Shard::FailInit(const LeaseRef& ref, const InitFailureParams& params,
-                                            Instant now, Effects& fx) {
+Answer<SessionInfo> Shard::FailInit(const LeaseRef& ref, const InitFailureParams& params,
+                                    Done<SessionInfo>& done, Instant now, Effects& fx) {
   now = AdvanceLocked(now);
   const LeaseIndex lease = FindLeaseLocked(ref);
   if (lease == kNil) return LeaseLostLocked(ref);
   const EntryIndex index = leases_[lease].entry;
   Entry& entry = entries_[index];
+  if (PendingOp* op = OpOfLocked(entry); op != nullptr && entry.initializer == lease) {
+    const bool deferred = DeferLocked(
+        *op, [this, ref, message = std::string(params.message), retry_after = params.retry_after,
+              done = std::move(done)](const absl::Status&, Instant then,
+                                      Effects& effects) ABSL_NO_THREAD_SAFETY_ANALYSIS mutable {
+          Answer<SessionInfo> answer =
+              FailInit(ref, {.message = message, .retry_after = retry_after}, done, then, effects);
+          if (answer) effects.Complete(std::move(done), *std::move(answer));
+        });
+    if (!deferred) return TooManyWaitLocked(entry);
+    return std::nullopt;
+  }
   if (entry.initializer != lease || entry.state != EntryState::kInitializing) {
     return KeyError(Reason::kNotInitializer, context_.namespace_name, entry.key.view(),
                     "this lease is not initializing this generation");
@@ -287,31 +370,92 @@ RenewOutcome Shard::Renew(const LeaseRef& ref, Instant now, Effects& fx) {
   return {LeaseStatus::kHeld, TtlFromLocked(lease, now.mono)};
 }
 
-ReleaseOutcome Shard::Release(const LeaseRef& ref, Disposition disposition, Instant now,
-                              Effects& fx) {
+Answer<ReleaseOutcome> Shard::Release(const LeaseRef& ref, const ReleaseParams& params,
+                                      Done<ReleaseOutcome>& done, Instant now, Effects& fx) {
   now = AdvanceLocked(now);
   const LeaseIndex lease = FindLeaseLocked(ref);
   if (lease == kNil) {
     counts_.releases_unmatched.Add(1);
-    return {false, StatusOfLostLocked(ref), 0};
+    return ReleaseOutcome{false, StatusOfLostLocked(ref), 0};
   }
-  counts_.releases.Add(1);
   const EntryIndex index = leases_[lease].entry;
   Entry& entry = entries_[index];
-  const bool initializing = entry.state == EntryState::kInitializing;
-  EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
-  if (initializing) {  // Without a verdict: as if the initializer had vanished.
-    ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
-    return {true, LeaseStatus::kReleased, 0};
+  const bool discard = params.disposition == Disposition::kDiscard;
+  if (absl::Status status = CheckCheckpointLocked("checkpoint", params.checkpoint); !status.ok()) {
+    return status;
   }
-  if (disposition == Disposition::kDiscard) {
+  if (params.checkpoint.has_value() && entry.state == EntryState::kInitializing) {
+    return KeyError(Reason::kSessionNotActive, context_.namespace_name, entry.key.view(),
+                    "is being initialized; give the checkpoint to Activate");
+  }
+  // A verdict that is being written decides what the initializer gives back. What is going away is
+  // discarded only if it stays after all; a plain release need not wait for that.
+  if (entry.has_op &&
+      (entry.state == EntryState::kInitializing ||
+       (entry.state == EntryState::kEnding && (discard || params.checkpoint.has_value())))) {
+    return DeferReleaseLocked(entry, ref, params, done);
+  }
+  if (entry.state == EntryState::kActive && context_.store != nullptr) {
+    if (discard) {
+      std::optional<::broker::Checkpoint> checkpoint;
+      if (params.checkpoint.has_value()) {
+        checkpoint.emplace(::broker::Checkpoint{
+            CheckpointInfo{entry.generation, now.wall, params.checkpoint->size()},
+            std::string(*params.checkpoint)});
+      }
+      PendingOp& op =
+          BeginEndingLocked(index, EndCause::kDiscarded, "", std::move(checkpoint), now);
+      op.lease = ref;
+      op.told_release = std::move(done);
+      return std::nullopt;
+    }
+    if (params.checkpoint.has_value()) {
+      PendingOp& op = NewOpLocked(OpKind::kRelease, index);
+      op.lease = ref;
+      op.told_release = std::move(done);
+      op.checkpoint = CheckpointInfo{entry.generation, now.wall, params.checkpoint->size()};
+      entry.checkpoint_counts = true;
+      WriteLocked(op,
+                  {MutationOf(PutCheckpoint{std::string(entry.key.view()),
+                                            {*op.checkpoint, std::string(*params.checkpoint)}})});
+      return std::nullopt;
+    }
+  }
+  counts_.releases.Add(1);
+  const EntryState state = entry.state;
+  EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
+  if (state == EntryState::kInitializing) {  // Without a verdict: as if it had vanished.
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
+    return ReleaseOutcome{true, LeaseStatus::kReleased, 0};
+  }
+  if (discard && state == EntryState::kActive) {
     ReElectLocked(index, EndGenerationLocked(index, EndCause::kDiscarded, now), now, fx);
-    return {true, LeaseStatus::kReleased, 0};
+    return ReleaseOutcome{true, LeaseStatus::kReleased, 0};
   }
   const uint32_t pins = entry.pins;
   entry.Use(now.mono);
   AfterUnpinLocked(index, now, fx);
-  return {true, LeaseStatus::kReleased, pins};
+  return ReleaseOutcome{true, LeaseStatus::kReleased, pins};
+}
+
+Answer<ReleaseOutcome> Shard::DeferReleaseLocked(const Entry& entry, const LeaseRef& ref,
+                                                 const ReleaseParams& params,
+                                                 Done<ReleaseOutcome>& done) {
+  std::optional<std::string> checkpoint;
+  if (params.checkpoint.has_value()) checkpoint = std::string(*params.checkpoint);
+  const bool deferred =
+      DeferLocked(*OpOfLocked(entry),
+                  [this, ref, disposition = params.disposition, checkpoint = std::move(checkpoint),
+                   done = std::move(done)](const absl::Status&, Instant then, Effects& effects)
+                      ABSL_NO_THREAD_SAFETY_ANALYSIS mutable {
+                        ReleaseParams again;
+                        again.disposition = disposition;
+                        again.checkpoint = checkpoint;
+                        Answer<ReleaseOutcome> answer = Release(ref, again, done, then, effects);
+                        if (answer) effects.Complete(std::move(done), *std::move(answer));
+                      });
+  if (!deferred) return TooManyWaitLocked(entry);
+  return std::nullopt;
 }
 
 void Shard::Undo(const LeaseRef& ref, Instant now, Effects& fx) {
@@ -323,6 +467,8 @@ void Shard::Undo(const LeaseRef& ref, Instant now, Effects& fx) {
   if (--slot.answers > 0) return;
   const EntryIndex index = slot.entry;
   Entry& entry = entries_[index];
+  // Somebody with this lease says that the session is up, and is being heard.
+  if (entry.state == EntryState::kInitializing && entry.has_op) return;
   if (entry.state == EntryState::kActive) TakeBackUseLocked(slot);
   const bool initializing = entry.state == EntryState::kInitializing;
   EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
@@ -352,6 +498,8 @@ void Shard::TakeBackUseLocked(const LeaseSlot& slot) {
 
 bool Shard::LapseIfOverLocked(LeaseIndex lease, Instant now, Effects& fx) {
   if (HardDeadlineLocked(lease) > now.mono) return false;
+  // Its verdict is being written: that decides (PendingOp).
+  if (HasVerdictLocked(entries_[leases_[lease].entry])) return false;
   const bool initializing = entries_[leases_[lease].entry].state == EntryState::kInitializing;
   LapseLocked(lease, initializing ? LeaseStatus::kExpired : LeaseStatus::kRevoked, now, fx);
   return true;
@@ -361,6 +509,8 @@ void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effec
   LeaseSlot& slot = leases_[lease];
   const EntryIndex index = slot.entry;
   Entry& entry = entries_[index];
+  const uint64_t sequence = slot.sequence;
+  const PinMode mode = slot.mode;
   (status == LeaseStatus::kRevoked ? counts_.leases_revoked : counts_.leases_expired).Add(1);
   // Its holder may have used the session until it was last heard of, and no longer.
   entry.Use(slot.renewed);
@@ -368,6 +518,7 @@ void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effec
   EndPinLocked(
       lease, status,
       status == LeaseStatus::kRevoked ? EventType::kLeaseRevoked : EventType::kLeaseExpired, now);
+  RecordLostLeaseLocked(index, sequence, mode, status, now);
   if (initializing) {
     ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
   } else {
@@ -377,13 +528,19 @@ void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effec
 
 void Shard::AfterUnpinLocked(EntryIndex index, Instant now, Effects& fx) {
   Entry& entry = entries_[index];
-  if (entry.pins == 0 && IsOverAgeLocked(entry, now)) {
+  if (entry.state != EntryState::kActive || entry.has_op) return;  // Seen to when that is over.
+  if (entry.pins == 0 && IsOverAgeLocked(entry, now) &&
+      RecoveryOfLocked(entry, now) == Recovery::kNone) {
     // Nobody holds it and nobody may get it any more. Those who waited for it get its successor.
+    if (context_.store != nullptr) {
+      BeginEndingLocked(index, EndCause::kMaxLifetime, "", std::nullopt, now);
+      return;
+    }
     ReElectLocked(index, EndGenerationLocked(index, EndCause::kMaxLifetime, now), now, fx);
     return;
   }
   ServePinsLocked(index, now, fx);
-  if (entry.pins == 0) EnterIdleLocked(index, fx);
+  if (entry.pins == 0 && !entry.has_op) EnterIdleLocked(index, fx);
 }
 
 }  // namespace broker

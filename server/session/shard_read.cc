@@ -9,17 +9,6 @@
 namespace broker {
 namespace {
 
-SessionState StateOf(EntryState state) {
-  switch (state) {
-    case EntryState::kInitializing:
-      return SessionState::kInitializing;
-    case EntryState::kSuspended:
-      return SessionState::kSuspended;
-    default:
-      return SessionState::kActive;
-  }
-}
-
 bool HasLabels(const Labels& labels, const Labels* wanted) {
   return wanted == nullptr || Contains(labels, *wanted);
 }
@@ -29,6 +18,21 @@ bool HasState(SessionState state, const std::vector<SessionState>& wanted) {
 }
 
 }  // namespace
+
+SessionState Shard::StateOf(EntryState state) {
+  switch (state) {
+    case EntryState::kInitializing:
+      return SessionState::kInitializing;
+    case EntryState::kSuspending:
+      return SessionState::kSuspending;
+    case EntryState::kEnding:
+      return SessionState::kEnding;
+    case EntryState::kSuspended:
+      return SessionState::kSuspended;
+    default:
+      return SessionState::kActive;
+  }
+}
 
 SessionInfo Shard::InfoLocked(const Entry& entry, Instant now) const {
   SessionInfo info;
@@ -44,6 +48,7 @@ SessionInfo Shard::InfoLocked(const Entry& entry, Instant now) const {
     info.create_time = record.create_time;
     info.last_active_time = record.last_active_time;
     info.revision = record.revision;
+    info.checkpoint = record.checkpoint;
     return info;
   }
   const SessionDetails& details = *entry.details;
@@ -53,6 +58,9 @@ SessionInfo Shard::InfoLocked(const Entry& entry, Instant now) const {
   info.create_time = details.create_time;
   info.revision = details.revision;
   info.last_active_time = now.ToWall(entry.last_active);
+  if (details.durable != nullptr) info.checkpoint = details.durable->checkpoint;
+  // What is being restored has the checkpoint that it is restored from.
+  if (entry.record != nullptr) info.checkpoint = entry.record->checkpoint;
   if (entry.idle_place != IdlePlace::kNone && MayEvict()) {
     const MonotonicTime due = IdleDueLocked(entry.last_active);
     if (due != MonotonicTime::max()) info.idle_expire_time = now.ToWall(due);
@@ -65,7 +73,8 @@ SessionInfo Shard::InfoLocked(const Entry& entry, Instant now) const {
 
 absl::StatusOr<SessionInfo> Shard::Get(absl::string_view key, uint32_t hash, Instant now) const {
   const EntryIndex index = FindLocked(key, hash);
-  if (index == kNil || entries_[index].state == EntryState::kQueued) {
+  if (index == kNil || entries_[index].state == EntryState::kQueued ||
+      entries_[index].state == EntryState::kLoading) {
     return KeyError(Reason::kSessionNotFound, context_.namespace_name, key, "there is none");
   }
   return InfoLocked(entries_[index], now);
@@ -76,7 +85,9 @@ uint32_t Shard::List(const ListParams& params, uint32_t from, int budget, Instan
   for (uint32_t index = from; index < entries_.size(); ++index) {
     if (budget-- == 0 || out.size() == params.limit) return index;
     const Entry& entry = entries_[index];
-    if (entry.state == EntryState::kFree || entry.state == EntryState::kQueued) continue;
+    if (!entry.live() && entry.state != EntryState::kSuspended) continue;
+    // What the store keeps is listed from there.
+    if (context_.store != nullptr && entry.state == EntryState::kSuspended) continue;
     if (!HasState(StateOf(entry.state), params.states)) continue;
     if (!absl::StartsWith(entry.key.view(), params.key_prefix)) continue;
     const Labels& labels = entry.live() ? entry.details->labels : entry.record->labels;

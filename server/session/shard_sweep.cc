@@ -12,17 +12,26 @@ namespace {
 
 // How often a session that is due and must be kept for want of a store counts as a skip.
 constexpr Duration kSkipPeriod = std::chrono::seconds(1);
+// How often is looked at what waits for the store.
+constexpr Duration kLookAgain = std::chrono::milliseconds(200);
 
 }  // namespace
 
 bool Shard::Sweep(Instant now, int budget, Effects& fx) {
   now = AdvanceLocked(now);
-  if (std::exchange(lifetime_changed_, false)) ServeYoungAgainLocked(now, fx);
+  const bool recovered = recovery_seen_ && !context_.recovering(now.mono);
+  if (recovered) {
+    recovery_seen_ = false;
+    dead_.clear();
+  }
+  if (std::exchange(lifetime_changed_, false) || recovered) ServeAllAgainLocked(now, fx);
   while (budget > 0) {
     TimerNode* node = wheel_.PopDue(now.mono, budget);
     if (node == nullptr) break;
     OnTimerLocked(*node, now, fx);
   }
+  SweepFactsLocked(now);
+  budget = SweepHeldBackLocked(now, budget, fx);
   budget = SweepIdleLocked(now, budget, fx);
   budget = SweepAgeLocked(now, budget, fx);
   budget = SweepSuspendedLocked(now, budget, fx);
@@ -31,8 +40,8 @@ bool Shard::Sweep(Instant now, int budget, Effects& fx) {
 }
 
 // A session that was over its lifetime grants no pins; one whose lifetime was raised does again, to
-// those first who wait for it (invariant 6).
-void Shard::ServeYoungAgainLocked(Instant now, Effects& fx) {
+// those first who wait for it (invariant 6). The same where a restart is got over.
+void Shard::ServeAllAgainLocked(Instant now, Effects& fx) {
   std::vector<EntryIndex> waited_for;
   for (const auto& [arrival, waiter] : waiters_) waited_for.push_back(waiter->entry);
   for (EntryIndex index : waited_for) ServePinsLocked(index, now, fx);
@@ -50,7 +59,9 @@ void Shard::OnLeaseTimerLocked(LeaseIndex index, Instant now, Effects& fx) {
   LeaseSlot& slot = leases_[index];
   if (!slot.held()) return;
   if (LapseIfOverLocked(index, now, fx)) return;
-  if (slot.renewed + slot.ttl() <= now.mono) {
+  if (HasVerdictLocked(entries_[slot.entry])) {
+    wheel_.Arm(slot, now.mono + TimerWheel::kTick);  // Until it is written.
+  } else if (slot.renewed + slot.ttl() <= now.mono) {
     LapseLocked(index, LeaseStatus::kExpired, now, fx);
   } else {
     ArmLeaseLocked(index);  // Renewed since, or the slot has another user: it came up early.
@@ -59,11 +70,17 @@ void Shard::OnLeaseTimerLocked(LeaseIndex index, Instant now, Effects& fx) {
 
 void Shard::OnWaiterTimerLocked(Waiter& waiter, Instant now, Effects& fx) {
   const Entry& entry = entries_[waiter.entry];
+  // What the store does on its behalf it waits for in any case, but not for ever.
+  const bool held_up = WaitsForStore(entry) || context_.ledger.IsLeftToEvictors(waiter.arrival);
+  if (waiter.no_wait && held_up && context_.store != nullptr &&
+      waiter.since + kMaxWaitTimeout > now.mono) {
+    waiter.deadline = std::max(waiter.deadline, now.mono + kLookAgain);
+  }
   if (waiter.deadline > now.mono) {
     wheel_.Arm(waiter, waiter.deadline);
     return;
   }
-  if (!entry.live() && waiter.if_absent == IfAbsent::kCreate &&
+  if (entry.queues_for_slot() && waiter.if_absent == IfAbsent::kCreate &&
       !context_.ledger.Withdraw(waiter.arrival)) {
     // A slot was granted to this key and is being brought. Look again in a moment.
     wheel_.Arm(waiter, now.mono + TimerWheel::kTick);
@@ -72,11 +89,39 @@ void Shard::OnWaiterTimerLocked(Waiter& waiter, Instant now, Effects& fx) {
   RefuseWaiterLocked(waiter.entry, waiter.arrival, TimeoutErrorLocked(entry, waiter), now, fx);
 }
 
+int Shard::SweepHeldBackLocked(Instant now, int budget, Effects& fx) {
+  for (; budget > 0 && !held_back_.empty() && held_back_.begin()->first <= now.mono; --budget) {
+    const EntryIndex index = held_back_.begin()->second;
+    Entry& entry = entries_[index];
+    LeaveIdleLocked(index);
+    if (entry.recovery != Recovery::kNone) {
+      entry.recovery = Recovery::kNone;
+      // Nobody can know when it was last used; it counts as used until now.
+      entry.Use(context_.recovery_end.load(std::memory_order_relaxed));
+    }
+    EnterIdleLocked(index, fx);
+    // It is on the list of those that end with their last pin, and there is none.
+    if (entry.age_place == AgePlace::kOverAge && entry.idle_place != IdlePlace::kHeldBack) {
+      EndIdleLocked(index, EndCause::kMaxLifetime, nullptr, now, fx);
+    }
+  }
+  return budget;
+}
+
 int Shard::SweepIdleLocked(Instant now, int budget, Effects& fx) {
+  if (context_.store_retry.load(std::memory_order_relaxed) > now.mono) return budget;
+  const EndCause cause = IdleCauseLocked(EndCause::kExpired);
   while (budget > 0) {
     const EntryIndex index = OldestIdleLocked();
     if (index == kNil || IdleDueLocked(entries_[index].last_active) > now.mono) break;
-    if (config_->idle_policy == IdlePolicy::kSuspend) {
+    if (!MayTakeLocked(entries_[index], cause)) {
+      LeaveIdleLocked(index);
+      HoldBackLocked(index, MonotonicTime::max());
+      counts_.skips_no_checkpoint.Add(1);
+      --budget;
+      continue;
+    }
+    if (!MayEvict()) {
       // It cannot be made durable, so it stays.
       if (next_skip_ <= now.mono) {
         counts_.skips_store_disabled.Add(1);
@@ -84,7 +129,7 @@ int Shard::SweepIdleLocked(Instant now, int budget, Effects& fx) {
       }
       break;
     }
-    EndIdleLocked(index, EndCause::kExpired, now, fx);
+    EndIdleLocked(index, cause, nullptr, now, fx);
     --budget;
   }
   return budget;
@@ -92,15 +137,17 @@ int Shard::SweepIdleLocked(Instant now, int budget, Effects& fx) {
 
 int Shard::SweepAgeLocked(Instant now, int budget, Effects& fx) {
   if (config_->max_lifetime == Duration::zero()) return budget;
+  if (context_.store_retry.load(std::memory_order_relaxed) > now.mono) return budget;
   while (budget > 0) {
     const EntryIndex index = by_age_.front();
     if (index == kNil || !IsOverAgeLocked(entries_[index], now)) break;
-    if (entries_[index].idle_place == IdlePlace::kNone) {
+    if (entries_[index].idle_place == IdlePlace::kNone ||
+        entries_[index].idle_place == IdlePlace::kHeldBack) {
       // Held, or being built. It ends with its last pin; until then it is not looked at again.
       LeaveAgeLocked(index);
       EnterAgeLocked(index, AgePlace::kOverAge);
     } else {
-      EndIdleLocked(index, EndCause::kMaxLifetime, now, fx);
+      EndIdleLocked(index, EndCause::kMaxLifetime, nullptr, now, fx);
     }
     --budget;
   }
@@ -123,7 +170,7 @@ void Shard::RefreshDueLocked(Instant now) {
   MonotonicTime due = wheel_.next_due();
   if (const EntryIndex oldest = OldestIdleLocked(); oldest != kNil) {
     const MonotonicTime idle_due = IdleDueLocked(entries_[oldest].last_active);
-    const bool kept = config_->idle_policy == IdlePolicy::kSuspend && idle_due <= now.mono;
+    const bool kept = !MayEvict() && idle_due <= now.mono;
     due = std::min(due, kept ? next_skip_ : idle_due);
   }
   if (config_->max_lifetime > Duration::zero() && !by_age_.empty()) {
@@ -133,6 +180,12 @@ void Shard::RefreshDueLocked(Instant now) {
     due = std::min(
         due, entries_[suspended_.front()].record->suspended_at + config_->suspended_retention);
   }
+  if (!held_back_.empty()) due = std::min(due, held_back_.begin()->first);
+  if (!unrecorded_.empty()) due = std::min(due, now.mono + kLookAgain);
+  if (recovery_seen_) due = std::min(due, context_.recovery_end.load(std::memory_order_relaxed));
+  // Nothing is taken away while the store is given time to recover.
+  due = std::max(due,
+                 std::min(context_.store_retry.load(std::memory_order_relaxed), wheel_.next_due()));
   next_due_.store(ToCount(due), std::memory_order_relaxed);
 }
 
@@ -144,6 +197,16 @@ void Shard::SetConfig(std::shared_ptr<const NamespaceConfig> config) {
     entries_[index].age_place = AgePlace::kByAge;
   }
   by_age_.SpliceFront(entries_, over_age_);
+  // What was kept for want of a checkpoint is looked at again.
+  std::vector<EntryIndex> kept;
+  for (auto it = held_back_.rbegin(); it != held_back_.rend() && it->first == MonotonicTime::max();
+       ++it) {
+    kept.push_back(it->second);
+  }
+  for (EntryIndex index : kept) {
+    LeaveIdleLocked(index);
+    HoldBackLocked(index, latest_);
+  }
   next_due_.store(0, std::memory_order_relaxed);  // The next sweep looks at everything.
 }
 

@@ -1,6 +1,7 @@
 // The queue of a key: who moves up, who is refused, who gets a slot.
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -10,8 +11,40 @@
 #include "server/session/shard.h"
 
 namespace broker {
+namespace {
+
+absl::string_view WaitedFor(const Entry& entry) {
+  switch (entry.state) {
+    case EntryState::kInitializing:
+      return "init";
+    case EntryState::kActive:
+      return entry.has_op ? "store" : "pin";
+    case EntryState::kSuspending:
+      return "suspend";
+    case EntryState::kLoading:
+    case EntryState::kEnding:
+      return "store";
+    default:
+      return entry.has_op ? "store" : "capacity";
+  }
+}
+
+}  // namespace
 
 bool Shard::MayPinLocked(const Entry& entry, PinMode mode, Instant now) const {
+  if (entry.has_op) return false;
+  switch (RecoveryOfLocked(entry, now)) {
+    case Recovery::kBarred:
+      return false;
+    case Recovery::kShared:
+      if (mode == PinMode::kExclusive || IsOverAgeLocked(entry, now)) return false;
+      break;
+    case Recovery::kProven:
+      if (IsOverAgeLocked(entry, now)) return false;
+      break;
+    case Recovery::kNone:
+      break;
+  }
   if (entry.pins == 0) return true;
   // Past its lifetime it is handed out no more, so that its pins come to an end.
   if (IsOverAgeLocked(entry, now)) return false;
@@ -23,6 +56,7 @@ void Shard::ServePinsLocked(EntryIndex index, Instant now, Effects& fx) {
   while (entry.state == EntryState::kActive && entry.queue != nullptr) {
     const Waiter& first = *entry.queue->waiters.begin()->second;
     if (!MayPinLocked(entry, first.mode, now)) return;
+    if (NeedsExclusiveMarkLocked(entry, first.mode)) return MarkExclusiveLocked(index, now);
     std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, first.arrival);
     ObserveWaitLocked(*waiter, now);
     counts_.acquired_held.Add(1);
@@ -47,7 +81,8 @@ void Shard::RefuseIfNotToWait(uint64_t arrival, const AcquireObserver* observer,
     return;
   const Waiter& waiter = *it->second;
   const Entry& entry = entries_[waiter.entry];
-  if (!entry.live() && waiter.if_absent == IfAbsent::kCreate &&
+  if (WaitsForStore(entry)) return;  // Its answer brings us here again.
+  if (entry.queues_for_slot() && waiter.if_absent == IfAbsent::kCreate &&
       !context_.ledger.Withdraw(arrival)) {
     // A grant for this key is on its way. Should it serve another, the next sweep ends the wait.
     ArmWaiterLocked(*it->second, now.mono);
@@ -58,31 +93,37 @@ void Shard::RefuseIfNotToWait(uint64_t arrival, const AcquireObserver* observer,
 
 void Shard::RefuseWaiterLocked(EntryIndex index, uint64_t arrival, absl::Status error, Instant now,
                                Effects& fx) {
-  Entry& entry = entries_[index];
-  if (!entry.live()) context_.ledger.Withdraw(arrival);
-  std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, arrival);
-  ObserveWaitLocked(*waiter, now);
-  counts_.refusals[static_cast<int>(GetErrorInfo(error).reason)].Add(1);
-  fx.Complete(std::move(waiter->observer), std::move(error));
+  RemoveRefusedLocked(index, arrival, error, now, fx);
   // It may have been the exclusive one that others queued behind.
   if (!BROKER_MUTANT(6)) ServePinsLocked(index, now, fx);
   TidyQueueLocked(index, now, fx);
 }
 
+void Shard::RemoveRefusedLocked(EntryIndex index, uint64_t arrival, const absl::Status& error,
+                                Instant now, Effects& fx) {
+  if (!entries_[index].live()) context_.ledger.Withdraw(arrival);
+  std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, arrival);
+  ObserveWaitLocked(*waiter, now);
+  counts_.refusals[static_cast<int>(GetErrorInfo(error).reason)].Add(1);
+  fx.Complete(std::move(waiter->observer), error);
+}
+
 void Shard::RefuseAllLocked(EntryIndex index, const absl::Status& error, Instant now, Effects& fx) {
+  RefuseUpToLocked(index, std::numeric_limits<uint64_t>::max(), error, now, fx);
+}
+
+void Shard::RefuseUpToLocked(EntryIndex index, uint64_t last_arrival, const absl::Status& error,
+                             Instant now, Effects& fx) {
   Entry& entry = entries_[index];
   if (entry.queue != nullptr) context_.ledger.WithdrawGroup(entry.queue->group);
-  while (entry.queue != nullptr) {
-    std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, entry.queue->waiters.begin()->first);
-    ObserveWaitLocked(*waiter, now);
-    counts_.refusals[static_cast<int>(GetErrorInfo(error).reason)].Add(1);
-    fx.Complete(std::move(waiter->observer), error);
+  while (entry.queue != nullptr && entry.queue->waiters.begin()->first <= last_arrival) {
+    RemoveRefusedLocked(index, entry.queue->waiters.begin()->first, error, now, fx);
   }
 }
 
 void Shard::TidyQueueLocked(EntryIndex index, Instant now, Effects& fx) {
   Entry& entry = entries_[index];
-  if (entry.live()) return;
+  if (!entry.queues_for_slot()) return;
   if (entry.queue != nullptr) {
     // The first one can create nearly always, so this does not walk.
     for (const auto& [arrival, waiter] : entry.queue->waiters) {
@@ -93,7 +134,24 @@ void Shard::TidyQueueLocked(EntryIndex index, Instant now, Effects& fx) {
                              "was not initialized, and nobody is left who could"),
                     now, fx);
   }
+  if (context_.store != nullptr && entry.state == EntryState::kSuspended) {
+    // The store has it, and nobody wants it.
+    entry.record.reset();
+    entry.state = EntryState::kQueued;
+  }
   if (entry.state == EntryState::kQueued) EraseLocked(index);
+}
+
+void Shard::JoinLedgerAllLocked(EntryIndex index, Effects& fx) {
+  const Entry& entry = entries_[index];
+  if (!entry.queues_for_slot() || entry.queue == nullptr) return;
+  bool behind_others = false;
+  for (const auto& [arrival, waiter] : entry.queue->waiters) {
+    if (waiter->if_absent != IfAbsent::kCreate) continue;
+    context_.ledger.Withdraw(arrival);  // One that queued already.
+    JoinLedgerLocked(index, *waiter, fx, behind_others);
+    behind_others = true;
+  }
 }
 
 void Shard::JoinLedgerLocked(EntryIndex index, const Waiter& waiter, Effects& fx,
@@ -116,7 +174,7 @@ absl::string_view Shard::OwnerForLocked(const Entry& entry, absl::string_view as
 void Shard::Deliver(CapacityLedger::Grant grant, Instant now, Effects& fx) {
   now = AdvanceLocked(now);
   auto it = waiters_.find(grant.to.arrival);
-  if (it != waiters_.end() && !entries_[it->second->entry].live()) {
+  if (it != waiters_.end() && entries_[it->second->entry].queues_for_slot()) {
     const Entry& entry = entries_[it->second->entry];
     // The owner is another one if the record that was to be restored was forgotten meanwhile.
     if (context_.ledger.Reassign(grant.token, OwnerForLocked(entry, it->second->owner))) {
@@ -129,12 +187,8 @@ void Shard::Deliver(CapacityLedger::Grant grant, Instant now, Effects& fx) {
   // of the ledger with it and go back to their places there, then the slot goes on to whoever is
   // first.
   const Entry& entry = entries_[grant.to.entry];
-  if (!entry.live() && entry.queue != nullptr && entry.queue->group == grant.to.group) {
-    for (const auto& [arrival, waiter] : entry.queue->waiters) {
-      if (waiter->if_absent != IfAbsent::kCreate) continue;
-      context_.ledger.Withdraw(arrival);  // One that queued again in the meantime is in it.
-      JoinLedgerLocked(grant.to.entry, *waiter, fx);
-    }
+  if (entry.queues_for_slot() && entry.queue != nullptr && entry.queue->group == grant.to.group) {
+    JoinLedgerAllLocked(grant.to.entry, fx);
   }
   context_.ledger.Release(std::move(grant.token), std::move(grant.displaced));
 }
@@ -164,13 +218,9 @@ void Shard::ReElectLocked(EntryIndex index, FreedSlot slot, Instant now, Effects
       PromoteLocked(index, arrival, std::move(slot), now, fx);
       return;
     }
-    // Nobody's owner has room. They queue for a slot with the arrival numbers that they have.
-    for (const auto& [arrival, waiter] : entry.queue->waiters) {
-      if (waiter->if_absent == IfAbsent::kCreate) JoinLedgerLocked(index, *waiter, fx);
-    }
   }
-  TidyQueueLocked(index, now, fx);
-  context_.ledger.Release(std::move(slot.token), std::move(slot.displaced));
+  // Nobody's owner has room. They queue for a slot with the arrival numbers that they have.
+  GiveBackLocked(index, std::move(slot), now, fx);
 }
 
 void Shard::ObserveWaitLocked(const Waiter& waiter, Instant now) {
@@ -182,17 +232,39 @@ void Shard::ObserveWaitLocked(const Waiter& waiter, Instant now) {
   counts_.wait_nanoseconds.Add(waited.count());
 }
 
-absl::Status Shard::TimeoutErrorLocked(const Entry& entry, const Waiter& waiter) const {
-  absl::string_view waited_for = "capacity";
-  Reason at_once = Reason::kCapacityExhausted;
-  if (entry.state == EntryState::kInitializing) {
-    waited_for = "init";
-    at_once = Reason::kInitInProgress;
-  } else if (entry.state == EntryState::kActive) {
-    waited_for = "pin";
-    at_once = Reason::kPinConflict;
+absl::Status Shard::NoWaitErrorLocked(const Entry& entry, Reason reason) const {
+  const absl::string_view key = entry.key.view();
+  switch (reason) {
+    case Reason::kInitInProgress:
+      return KeyError(reason, context_.namespace_name, key,
+                      "is being initialized; wait for it or try again");
+    case Reason::kPinConflict:
+      return KeyError(reason, context_.namespace_name, key,
+                      RecoveryLeftLocked() > Duration::zero()
+                          ? "may be held by a lease of before the restart; wait or try again"
+                          : "is pinned in a way that excludes this; wait or try again");
+    default: {
+      ErrorInfo info;
+      info.reason = Reason::kWaitTimeout;
+      info.metadata["namespace"] = context_.namespace_name;
+      info.metadata["key"] = std::string(key);
+      info.metadata["waited_for"] = std::string(WaitedFor(entry));
+      return MakeError(std::move(info),
+                       absl::StrCat("session '", key, "': is going away; wait or try again"));
+    }
   }
-  if (!entry.live()) {
+}
+
+absl::Status Shard::TooManyWaitLocked(const Entry& entry) const {
+  return StoreErrorLocked(
+      entry.key.view(),
+      MakeError(Reason::kStoreUnavailable,
+                absl::StrCat("more than ", kMaxDeferred, " calls wait for the store to answer")));
+}
+
+absl::Status Shard::TimeoutErrorLocked(const Entry& entry, const Waiter& waiter) const {
+  const absl::string_view waited_for = WaitedFor(entry);
+  if (entry.queues_for_slot()) {
     const absl::string_view owner = OwnerForLocked(entry, waiter.owner);
     const bool by_owner = context_.ledger.WhyRefused(owner) == CapacityLedger::Refusal::kOwner;
     Reason reason = by_owner ? Reason::kOwnerCapacityExhausted : Reason::kCapacityExhausted;
@@ -200,9 +272,9 @@ absl::Status Shard::TimeoutErrorLocked(const Entry& entry, const Waiter& waiter)
     if (!waiter.no_wait) reason = Reason::kWaitTimeout;
     return CapacityErrorLocked(reason, by_owner ? owner : "", waited_for);
   }
-  if (waiter.no_wait) {
-    return KeyError(at_once, context_.namespace_name, entry.key.view(),
-                    "is taken by another caller; wait or try again");
+  if (waiter.no_wait && !WaitsForStore(entry)) {
+    return NoWaitErrorLocked(
+        entry, entry.state == EntryState::kActive ? Reason::kPinConflict : Reason::kInitInProgress);
   }
   ErrorInfo info;
   info.reason = Reason::kWaitTimeout;

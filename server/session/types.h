@@ -8,17 +8,26 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/base/clock.h"
 #include "server/base/error.h"
 #include "server/base/labels.h"
+#include "server/store/journal.h"
 
 namespace broker {
 
 // What there is under a key, as others may see it.
-enum class SessionState : uint8_t { kInitializing, kActive, kSuspended, kEnded /* in events */ };
+enum class SessionState : uint8_t {
+  kInitializing,
+  kActive,
+  kSuspending,
+  kEnding,  // Its end is being made durable.
+  kSuspended,
+  kEnded,  // In events.
+};
 
 enum class PinMode : uint8_t { kShared, kExclusive };
 
@@ -48,8 +57,19 @@ enum class EndCause : uint8_t {
   kMaxLifetime,
   kExpired,  // Idle longer than idle_ttl.
   kEvicted,  // Idle, and in the way.
+  // Likewise, or by Suspend, where the policy is to suspend: leaves a suspended record.
+  kSuspended,
+  kEvictedToSuspended,
 };
-inline constexpr int kEndCauseCount = 6;
+inline constexpr int kEndCauseCount = 8;
+// Whether the key can be resumed afterwards.
+constexpr bool LeavesRecord(EndCause cause) {
+  return cause == EndCause::kDiscarded || cause == EndCause::kSuspended ||
+         cause == EndCause::kEvictedToSuspended;
+}
+
+// The largest checkpoint that a namespace may allow, in bytes.
+inline constexpr uint64_t kMaxCheckpointBytes = uint64_t{1} << 20;
 
 // The settings of one namespace with every default filled in. A zero duration means never, or no
 // limit.
@@ -66,6 +86,9 @@ struct NamespaceConfig {
   Duration default_wait_timeout = std::chrono::seconds(30);
   Duration suspended_retention = std::chrono::hours(24 * 7);
   IdlePolicy idle_policy = IdlePolicy::kEnd;
+  uint64_t max_checkpoint_bytes = kMaxCheckpointBytes;
+  // Do not suspend a session that made no checkpoint since its last Acquire.
+  bool require_checkpoint = false;
 };
 
 // Labels of one session: as many as an Acquire and an Activate may give. Bounds what a session that
@@ -77,19 +100,18 @@ inline constexpr Duration kMinLeaseTtl = std::chrono::milliseconds(100);
 // The longest wait; longer wishes are clamped to it.
 inline constexpr Duration kMaxWaitTimeout = std::chrono::hours(1);
 
-// What makes a lease id impossible to guess: 128 bits from the system's random generator, made by
-// the caller, so that the table needs no source of chance.
-using LeaseSecret = std::array<uint8_t, 16>;
-
 // Names one lease. `shard` and `slot` are where its table finds it without a search,
-// `sequence` tells it from earlier and later users of that slot and is its fencing token. A
-// reference whose secret is wrong is treated like one that never existed.
+// `sequence` tells it from earlier and later users of that slot and is its fencing token. The rest
+// is what a later life of the broker needs to know of it. Whoever makes one from what a client sent
+// must have checked that it is one of ours: see LeaseMint.
 struct LeaseRef {
-  uint32_t namespace_id = 0;  // Of one life of a namespace; never used again within a process.
+  uint32_t namespace_id = 0;  // Of one life of a namespace; never used again.
   uint32_t shard = 0;
   uint32_t slot = 0;
   uint64_t sequence = 0;
-  LeaseSecret secret{};
+  uint64_t generation = 0;
+  uint32_t ttl_ms = 0;
+  PinMode mode = PinMode::kShared;
 
   friend bool operator==(const LeaseRef&, const LeaseRef&) = default;
 };
@@ -109,6 +131,7 @@ struct SessionInfo {
   std::optional<WallTime> idle_expire_time;  // Unset while pinned, or when idleness never ends it.
   std::optional<WallTime> max_expire_time;   // Unset when lifetime is unlimited.
   uint64_t revision = 0;
+  std::optional<CheckpointInfo> checkpoint;  // The last acknowledged one.
 };
 
 // One call of Acquire. The views need to live for the call only.
@@ -123,7 +146,6 @@ struct AcquireParams {
   std::optional<Duration> lease_ttl;     // Absent: the namespace's default. Clamped to its bounds.
   std::optional<Duration> wait_timeout;  // Absent: the namespace's default. Zero: not at all.
   bool full_session = false;
-  LeaseSecret secret{};  // Of the lease, if one is granted.
 };
 
 // What a granted Acquire gets.
@@ -140,7 +162,17 @@ struct Acquired {
   // The session that was evicted for this slot. Told again to who asks again, and to the next who
   // gets the slot if this one vanishes.
   std::unique_ptr<SessionInfo> displaced;
+  // With must_initialize: there is a checkpoint to restore from. The table tells what it is, the
+  // store puts in the bytes before the caller is told.
+  std::unique_ptr<Checkpoint> checkpoint;
 };
+
+// Called exactly once with how a call came out that had to wait for the store.
+template <typename T>
+using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
+// How a call came out, or nullopt: it waits for the store, and its Done is called.
+template <typename T>
+using Answer = std::optional<absl::StatusOr<T>>;
 
 // Told how an Acquire that had to wait came out.
 //
@@ -157,6 +189,8 @@ class AcquireObserver {
 struct ActivateParams {
   absl::string_view endpoint;
   const Labels* labels = nullptr;  // Merged over the acquirer's. Null: none.
+  // Absent: the one that was restored from stays.
+  std::optional<absl::string_view> checkpoint = {};
 };
 
 struct InitFailureParams {
@@ -175,6 +209,11 @@ struct ReleaseOutcome {
   uint32_t pins = 0;  // That are left on the session.
 };
 
+struct ReleaseParams {
+  Disposition disposition = Disposition::kKeep;
+  std::optional<absl::string_view> checkpoint = {};  // Durable before the pin is dropped.
+};
+
 struct EndOutcome {
   bool ended = false;
   std::optional<SessionInfo> session;
@@ -189,9 +228,14 @@ struct ListParams {
 
 // Where a listing goes on. Positions are places in the table, not keys: a session that lives
 // through the whole listing is in it exactly once, one that comes or goes meanwhile may be or not.
+// Suspended sessions that the store keeps come after all others, by key.
 struct ListCursor {
   uint32_t shard = 0;
   uint32_t slot = 0;
+  bool stored = false;  // Among those in the store, behind the key `after` (empty: from the first).
+  std::string after = {};
+
+  friend bool operator==(const ListCursor&, const ListCursor&) = default;
 };
 
 struct ListOutcome {
@@ -209,11 +253,21 @@ struct WaitHistogram {
   uint64_t count = 0;
 };
 
+// How far a table has come with what the store has reserved for it.
+struct TableNumbers {
+  uint64_t next_number = 0;
+  uint64_t numbers_end = 0;
+  uint64_t revision = 0;
+  uint64_t revisions_end = 0;
+};
+
 // How many there are, now; and how often something happened since the namespace was made.
 struct TableStats {
   uint64_t initializing = 0;
   uint64_t active = 0;
   uint64_t pinned = 0;  // Of the active ones.
+  uint64_t suspending = 0;
+  uint64_t ending = 0;
   uint64_t suspended = 0;
   uint64_t leases = 0;
   uint64_t waiters = 0;
@@ -229,8 +283,16 @@ struct TableStats {
   uint64_t leases_expired = 0;
   uint64_t leases_revoked = 0;
   std::array<uint64_t, kEndCauseCount> ends{};  // By EndCause.
-  uint64_t reaper_skips_store_disabled =
-      0;  // Sessions due that kSuspend keeps for want of a store.
+  // Sessions due that were kept: for want of a store; because the store failed; because they
+  // made no checkpoint and the config demands one.
+  uint64_t reaper_skips_store_disabled = 0;
+  uint64_t reaper_skips_store_failed = 0;
+  uint64_t reaper_skips_no_checkpoint = 0;
+  uint64_t resumes = 0;         // Inits that restored a suspended record and came up.
+  uint64_t resumes_failed = 0;  // That did not.
+  uint64_t suspends_aborted = 0;
+  uint64_t checkpoints = 0;
+  uint64_t leases_adopted = 0;  // After a restart.
   uint64_t invariant_violations = 0;
 };
 

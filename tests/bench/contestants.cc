@@ -20,8 +20,6 @@ void TableContestant::Run(uint64_t seed, size_t count) {
   Instant now = clock_.Now();
   for (size_t i = 0; i < count; ++i) {
     params.key = keys.Next();
-    const uint64_t secret = keys.Noise();
-    std::memcpy(params.secret.data(), &secret, sizeof(secret));
     if constexpr (kReads != ClockReads::kNever) now = clock_.Now();
     const AcquireResult result = table.Acquire(params, nullptr, now);
     const auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result);

@@ -30,7 +30,7 @@ PopulatedTable::PopulatedTable(const KeySet& keys, Options options, const Clock&
               .namespace_id = 1,
               .shard_count = options_.shard_count,
               .first_number = 0,
-              .can_suspend = false,
+              .store = nullptr,
               .events = {}},
              ConfigFor(keys.size() + options_.spare)) {
   for (size_t i = 0; i < keys.size(); ++i) {

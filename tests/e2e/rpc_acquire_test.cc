@@ -14,7 +14,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "server/broker/lease_id.h"
 #include "server/rpc/acquire_reactor.h"
 #include "server/rpc/decode.h"
 #include "tests/support/broker_process.h"
@@ -285,7 +284,7 @@ TEST_F(SteppedAcquireTest, LeaseGrantedAfterTheCancelWasSeenIsUndone) {
   AcquireParams params;
   params.key = "k";
   Broker::AcquireResult first = broker_.Acquire("", params, nullptr);
-  const std::string initializer = FormatLeaseId((*std::get<absl::StatusOr<Acquired>>(first)).lease);
+  const std::string initializer = broker.LeaseIdOf((*std::get<absl::StatusOr<Acquired>>(first)).lease);
   std::promise<void> waiting;
   Serve([](const grpc::CallbackServerContext&) {},
         [&](const grpc::CallbackServerContext& context) {

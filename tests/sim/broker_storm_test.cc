@@ -9,7 +9,6 @@
 #include <thread>
 
 #include "server/broker/broker.h"
-#include "server/broker/lease_id.h"
 #include "tests/sim/blocking_call.h"
 #include "tests/sim/stress.h"
 #include "tests/support/fake_clock.h"
@@ -49,7 +48,7 @@ void UseOneSession(Broker& broker, std::mt19937_64& random, std::atomic<int>& un
         << outcome.status();
     return;
   }
-  const std::string lease = FormatLeaseId(outcome->lease);
+  const std::string lease = broker.LeaseIdOf(outcome->lease);
   if (outcome->must_initialize) broker.Activate(lease, {}).IgnoreError();
   // Nothing takes it away here but End, after which its namespace may be gone, too.
   const LeaseStatus status = broker.Renew({lease})[0].status;

@@ -114,10 +114,10 @@ std::string Subject::Compare(const Op& op, const Expected& expected, const Model
   return diff;
 }
 
-std::string Subject::CompareStatus(int lease, bool wrong_secret, LeaseStatus status) const {
+std::string Subject::CompareStatus(int lease, bool guessed, LeaseStatus status) const {
   if (status == LeaseStatus::kUnknown) return "";  // Memory of it is short.
   auto it = lost_.find(lease);
-  if (wrong_secret || it == lost_.end() || it->second != status) {
+  if (guessed || it == lost_.end() || it->second != status) {
     return Differ(absl::StrCat("status of lost lease ", lease),
                   it == lost_.end() ? -1 : static_cast<int>(it->second), static_cast<int>(status));
   }
@@ -136,7 +136,7 @@ std::string Subject::CompareLease(const Op& op, const Expected& expected,
       if (observed.ended != expected.ended) return Differ("ended", expected.ended, observed.ended);
       return "";
     case OpKind::kRenew:
-      if (!expected.held) return CompareStatus(op.lease, op.wrong_secret, observed.renew.status);
+      if (!expected.held) return CompareStatus(op.lease, op.guessed, observed.renew.status);
       if (observed.renew.status != expected.status) return "status of renewal";
       if (observed.renew.ttl != expected.ttl) return "ttl of renewal";
       return "";
@@ -148,7 +148,7 @@ std::string Subject::CompareLease(const Op& op, const Expected& expected,
         return Differ("pins left", expected.pins, observed.release.pins);
       }
       if (expected.held) return "";
-      return CompareStatus(op.lease, op.wrong_secret, observed.release.status);
+      return CompareStatus(op.lease, op.guessed, observed.release.status);
     default:
       return "";
   }

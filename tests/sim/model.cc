@@ -21,7 +21,7 @@ Model::Model(const NamespaceConfig& initial, std::vector<int> shard_of, int shar
 Expected Model::Apply(const Op& op, Chooser& chooser) {
   Expected expected;
   Step step{op, op.now, chooser, expected};
-  expected.held = !op.wrong_secret && leases.contains(op.lease);
+  expected.held = !op.guessed && leases.contains(op.lease);
   switch (op.kind) {
     case OpKind::kAcquire:
       Acquire(step);

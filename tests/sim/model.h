@@ -57,7 +57,7 @@ struct Op {
   Ask ask;
   int call = -1;              // Of kAcquire and kCancel.
   int lease = -1;             // Of the calls with a lease.
-  bool wrong_secret = false;  // The lease is named, but not known.
+  bool guessed = false;  // The lease is named, but not known.
   Disposition disposition = Disposition::kKeep;
   int endpoint = 0;
   int labels = 0;

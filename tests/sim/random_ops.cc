@@ -60,7 +60,7 @@ std::string Describe(const Op& op) {
     case OpKind::kShutdown:
       break;
     default:
-      absl::StrAppend(&text, " lease ", op.lease, op.wrong_secret ? " guessed" : "",
+      absl::StrAppend(&text, " lease ", op.lease, op.guessed ? " guessed" : "",
                       op.disposition == Disposition::kDiscard ? " discard" : "");
   }
   return text;
@@ -161,7 +161,7 @@ Op Simulation::RandomAcquire() {
   return op;
 }
 
-// A held lease mostly; sometimes one that is over, or not of this secret.
+// A held lease mostly; sometimes one that is over, or guessed.
 void Simulation::PickLease(Op& op, bool initializing) {
   if (initializing) {
     std::vector<int> found;
@@ -176,7 +176,7 @@ void Simulation::PickLease(Op& op, bool initializing) {
   if (op.lease < 0 || Chance(10)) {
     op.lease = std::max<int>(0, model_->grants - static_cast<int>(Below(50)));
   }
-  op.wrong_secret = Chance(1);
+  op.guessed = Chance(1);
 }
 
 Op Simulation::NextOp() {

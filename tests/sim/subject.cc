@@ -73,9 +73,11 @@ std::string Subject::EndpointOf(int endpoint) {
 
 LeaseRef Subject::RefOf(const Op& op) const {
   auto it = refs_.find(op.lease);
-  if (it == refs_.end()) return LeaseRef{kNamespaceId, 0, 1'000'000, 1, {}};  // Never granted.
+  if (it == refs_.end())
+    return LeaseRef{
+        .namespace_id = kNamespaceId, .slot = 1'000'000, .sequence = 1};  // Never granted.
   LeaseRef ref = it->second;
-  if (op.wrong_secret) ref.secret[3] ^= 1;
+  if (op.guessed) ref.sequence += 1'000'000'000;
   return ref;
 }
 
@@ -101,8 +103,6 @@ Observed Subject::Do(const Op& op) {
       params.lease_ttl = op.ask.ttl;
       params.wait_timeout = op.ask.wait;
       params.full_session = op.ask.full;
-      params.secret[0] = static_cast<uint8_t>(op.call);
-      params.secret[1] = static_cast<uint8_t>(op.call >> 8);
       calls_.resize(op.call + 1);
       calls_[op.call].observer = std::make_shared<Observer>(*this, op.call);
       observed.acquire = table_.Acquire(params, calls_[op.call].observer, now);

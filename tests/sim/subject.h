@@ -64,7 +64,7 @@ class Subject {
   LeaseRef RefOf(const Op& op) const;
   std::string CompareGrant(const Told& expected, const absl::StatusOr<Acquired>& outcome) const;
   std::string CompareLease(const Op& op, const Expected& expected, const Observed& observed) const;
-  std::string CompareStatus(int lease, bool wrong_secret, LeaseStatus status) const;
+  std::string CompareStatus(int lease, bool guessed, LeaseStatus status) const;
   std::string CompareSessions(const Model& after, const Observed& observed, Time now) const;
   std::string CompareStats(const Model& after, const TableStats& stats) const;
   // Whether the table's generation is the one that the model's number stands for, or may be.

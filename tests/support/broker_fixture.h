@@ -10,7 +10,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/broker/broker.h"
-#include "server/broker/lease_id.h"
 #include "tests/support/acquire_call.h"
 #include "tests/support/fake_clock.h"
 
@@ -51,7 +50,7 @@ class BrokerTest : public ::testing::Test {
   // A lease on a session that is up.
   std::string Create(const std::string& namespace_name, const std::string& key) {
     const AcquireCall call = Acquire(namespace_name, key);
-    const std::string id = FormatLeaseId(call.lease());
+    const std::string id = broker().LeaseIdOf(call.lease());
     EXPECT_THAT(broker().Activate(id, {.endpoint = "here"}).status(), IsOk());
     return id;
   }

@@ -21,7 +21,7 @@ class ShardTest : public ::testing::Test {
   ShardTest() {
     config_.max_sessions = 1;
     config_.default_lease_ttl = std::chrono::minutes(10);
-    context_ = std::make_unique<TableContext>("ns", 1, 0, /*suspend=*/false, config_);
+    context_ = std::make_unique<TableContext>("ns", 1, 0, /*store=*/nullptr, config_);
     shard_ = std::make_unique<Shard>(0, *context_, std::make_shared<NamespaceConfig>(config_));
     context_->shard_counts.push_back(&shard_->counts());
   }
@@ -63,18 +63,21 @@ class ShardTest : public ::testing::Test {
   LeaseRef Create(const std::string& key, const std::string& owner = "") {
     const AcquireCall call = Acquire(key, owner);
     EXPECT_TRUE(Locked([&](Effects& fx) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return shard_->Activate(call.lease(), {.endpoint = ""}, now_, fx).ok();
+      Done<SessionInfo> done;
+      return shard_->Activate(call.lease(), {.endpoint = ""}, done, now_, fx)->ok();
     }));
     return call.lease();
   }
   bool End(const std::string& key) {
     return Locked([&](Effects& fx) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return shard_->End(key, HashOf(key), 0, "", now_, fx)->ended;
+      Done<EndOutcome> done;
+      return (*shard_->End(key, HashOf(key), 0, "", done, now_, fx))->ended;
     });
   }
   bool Release(const LeaseRef& lease, Disposition disposition = Disposition::kKeep) {
     return Locked([&](Effects& fx) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return shard_->Release(lease, disposition, now_, fx).released;
+      Done<ReleaseOutcome> done;
+      return (*shard_->Release(lease, {.disposition = disposition}, done, now_, fx))->released;
     });
   }
   void Cancel(const AcquireCall& call) {

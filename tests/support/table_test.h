@@ -14,7 +14,7 @@
 
 namespace broker {
 
-// What AcquireParams has, with what matters here first and the secret made up.
+// What AcquireParams has, with what matters here first.
 struct Ask {
   std::string owner = {};
   PinMode mode = PinMode::kShared;
@@ -85,8 +85,6 @@ class TableTest : public ::testing::Test {
     params.lease_ttl = ask.lease_ttl;
     params.wait_timeout = ask.wait_timeout;
     params.full_session = ask.full_session;
-    params.secret[0] = ++secrets_;
-    params.secret[15] = 1;
     auto observer = std::make_shared<RecordingObserver>();
     observers_.push_back(observer);
     return AcquireCall(observer, table().Acquire(params, observer, now_));
@@ -177,7 +175,6 @@ class TableTest : public ::testing::Test {
   }
   std::unique_ptr<SessionTable> table_;
   std::vector<std::shared_ptr<RecordingObserver>> observers_;
-  uint8_t secrets_ = 0;
 };
 
 }  // namespace broker

@@ -16,7 +16,6 @@
 #include "server/base/clock.h"
 #include "server/base/stall_clock.h"
 #include "server/broker/broker.h"
-#include "server/broker/lease_id.h"
 #include "tests/support/counting_sink.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/recording_observer.h"
@@ -40,7 +39,7 @@ class BrokerMetricsTest : public testing::Test {
   std::string LeaseOf(Broker::AcquireResult result) {
     const auto& outcome = std::get<absl::StatusOr<Acquired>>(result);
     EXPECT_EQ(outcome.status(), absl::OkStatus());
-    return FormatLeaseId(outcome->lease);
+    return broker_.LeaseIdOf(outcome->lease);
   }
 
   NamespaceSample SampleOf(const std::string& name) {

@@ -23,7 +23,7 @@ using ::testing::IsEmpty;
 class TextEncoder final : public EventEncoder {
  public:
   std::string Encode(const EventInfo& event) const override {
-    const char* states[] = {"INITIALIZING", "ACTIVE", "SUSPENDED", "ENDED"};
+    const char* states[] = {"INITIALIZING", "ACTIVE", "SUSPENDING", "ENDING", "SUSPENDED", "ENDED"};
     EXPECT_EQ(event.revision, event.session.revision);
     return absl::StrCat(EventTypeName(event.type), " ", event.session.key, " ",
                         states[static_cast<int>(event.session.state)], " ", event.session.pins,

@@ -329,7 +329,8 @@ TEST_F(HandoverTest, ReaperDoesNotEndAWaitThatIsAboutToEvictForItself) {  // C05
   AdvanceAndSweep(150ms);
   ASSERT_FALSE(call.answered());
   EXPECT_TRUE(Locked([&](Effects& fx) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return shard_->EvictOldest("", now_, fx);
+    std::optional<EvictionTicket> ticket;
+    return shard_->EvictOldest("", ticket, now_, fx);
   }));
   DeliverAll();
 

@@ -16,7 +16,7 @@ class NamespacesTest : public BrokerTest {
   // Comes and goes, and leaves the namespace empty.
   uint64_t UseOnce(const std::string& name) {
     const AcquireCall call = Acquire(name, "a");
-    broker().FailInit(FormatLeaseId(call.lease()), {}).IgnoreError();
+    broker().FailInit(broker().LeaseIdOf(call.lease()), {}).IgnoreError();
     return call.token();
   }
 };
@@ -48,7 +48,7 @@ TEST_F(NamespacesTest, DoesNotVanishWhileItIsUsedNowAndThen) {
   for (int i = 0; i < 20; ++i) {
     const AcquireCall call = Acquire("ns", "a");
     AdvanceAndRun(2s);
-    broker().FailInit(FormatLeaseId(call.lease()), {}).IgnoreError();
+    broker().FailInit(broker().LeaseIdOf(call.lease()), {}).IgnoreError();
     AdvanceAndRun(50s);
   }
 
@@ -128,8 +128,8 @@ TEST_F(NamespacesTest, LeaseOfANamespaceThatVanishedIsNoLeaseOfItsSuccessor) {  
   ASSERT_THAT(broker().DeleteNamespace("ns"), IsOk());
   Create("ns", "a");
 
-  EXPECT_EQ(Renew(FormatLeaseId(old.lease())), LeaseStatus::kUnknown);
-  EXPECT_FALSE(broker().Release(FormatLeaseId(old.lease()), Disposition::kKeep)->released);
+  EXPECT_EQ(Renew(broker().LeaseIdOf(old.lease())), LeaseStatus::kUnknown);
+  EXPECT_FALSE(broker().Release(broker().LeaseIdOf(old.lease()), Disposition::kKeep)->released);
   EXPECT_EQ(broker().GetSession("ns", "a")->pins, 1u);
 }
 

@@ -80,7 +80,8 @@ TEST_F(ShardReaperTest, NothingIsEvictedWithoutAStoreWhoeverAsks) {  // D08
   Release(Create("a"));
 
   EXPECT_FALSE(Locked([&](Effects& fx) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return shard_->EvictOldest("", now_, fx);
+    std::optional<EvictionTicket> ticket;
+    return shard_->EvictOldest("", ticket, now_, fx);
   }));
 }
 

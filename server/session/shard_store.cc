@@ -1,0 +1,432 @@
+// What is made durable, and what its outcome brings about.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/check.h"
+#include "server/session/shard.h"
+
+namespace broker {
+namespace {
+
+// After so many failures in a row nothing more is taken away for a while: what failed for three
+// sessions fails for the next, too.
+constexpr uint32_t kPatience = 3;
+constexpr Duration kFirstPause = std::chrono::milliseconds(100);
+constexpr Duration kLongestPause = std::chrono::seconds(5);
+// Lost leases that wait to be recorded. The oldest are let go: after a crash they may be adopted.
+constexpr size_t kMaxUnrecorded = 10'000;
+
+bool DecidesEntry(OpKind kind) { return kind < OpKind::kCheckpoint; }
+
+}  // namespace
+
+PendingOp& Shard::NewOpLocked(OpKind kind, EntryIndex index) {
+  Entry& entry = entries_[index];
+  auto owned = std::make_unique<PendingOp>();
+  PendingOp& op = *owned;
+  op.id = uint64_t{number_} << 48 | ++last_op_;
+  op.kind = kind;
+  op.entry = index;
+  op.generation = entry.generation;
+  if (DecidesEntry(kind)) {
+    BROKER_CHECK(!entry.has_op);
+    entry.op = op.id;
+    entry.has_op = true;
+  }
+  ops_.emplace(op.id, std::move(owned));
+  return op;
+}
+
+Mutation Shard::MutationOf(decltype(Mutation::what) what) const {
+  return Mutation{context_.namespace_id, std::move(what)};
+}
+
+void Shard::WriteLocked(const PendingOp& op, std::vector<Mutation> group) {
+  context_.store->Write(op.id, std::move(group));
+}
+
+PendingOp* Shard::OpOfLocked(const Entry& entry) {
+  return entry.has_op ? ops_.at(entry.op).get() : nullptr;
+}
+
+bool Shard::DeferLocked(PendingOp& op, DeferredCall call) {
+  if (op.deferred.size() >= kMaxDeferred) return false;
+  op.deferred.push_back(std::move(call));
+  return true;
+}
+
+absl::Status Shard::StoreErrorLocked(absl::string_view key, const absl::Status& status) const {
+  ErrorInfo info = GetErrorInfo(status);
+  info.reason = Reason::kStoreUnavailable;
+  info.metadata["namespace"] = context_.namespace_name;
+  info.metadata["key"] = std::string(key);
+  return MakeError(std::move(info), absl::StrCat("session '", key, "': ", status.message()));
+}
+
+void Shard::NoteStoreLocked(const absl::Status& status, Instant now) {
+  if (status.ok()) {
+    context_.store_failures.store(0, std::memory_order_relaxed);
+    context_.store_retry.store(MonotonicTime::min(), std::memory_order_relaxed);
+    return;
+  }
+  counts_.skips_store_failed.Add(1);
+  const uint32_t failures = context_.store_failures.fetch_add(1, std::memory_order_relaxed) + 1;
+  if (failures < kPatience) return;
+  const Duration pause =
+      std::min(kFirstPause * (1 << std::min(failures - kPatience, 10u)), kLongestPause);
+  context_.store_retry.store(now.mono + pause, std::memory_order_relaxed);
+}
+
+SessionRecord Shard::RecordOfLocked(const Entry& entry, Instant now) const {
+  const SessionDetails& details = *entry.details;
+  SessionRecord record;
+  record.key = std::string(entry.key.view());
+  record.generation = entry.generation;
+  record.endpoint = details.endpoint;
+  record.owner = details.owner;
+  record.labels = details.labels;
+  record.create_time = details.create_time;
+  record.last_active_time = now.ToWall(entry.last_active);
+  record.revision = details.revision;
+  record.activator = details.durable->activator;
+  record.used_exclusively = details.durable->used_exclusively;
+  record.dead_through = details.durable->dead_through;
+  return record;
+}
+
+void Shard::OnWritten(uint64_t id, const absl::Status& status, Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  auto it = ops_.find(id);
+  BROKER_CHECK(it != ops_.end());
+  const std::unique_ptr<PendingOp> op = std::move(it->second);
+  ops_.erase(it);
+  if (DecidesEntry(op->kind)) {
+    entries_[op->entry].op = 0;
+    entries_[op->entry].has_op = false;
+  }
+  switch (op->kind) {
+    case OpKind::kLoad:
+      BROKER_CHECK(false);
+    case OpKind::kActivate:
+      OnActivatedLocked(*op, status, now, fx);
+      break;
+    case OpKind::kEnd:
+      if (status.ok()) {
+        OnEndedLocked(*op, now, fx);
+      } else {
+        TakeBackEndLocked(*op, status, now, fx);
+      }
+      break;
+    case OpKind::kForget:
+      OnForgottenLocked(*op, status, now, fx);
+      break;
+    case OpKind::kMarkExclusive:
+      OnMarkedLocked(*op, status, now, fx);
+      break;
+    case OpKind::kCheckpoint:
+      if (!status.ok()) {
+        fx.Complete(std::move(op->told_revision), absl::StatusOr<uint64_t>(status));
+      } else if (const uint64_t revision = OnCheckpointedLocked(*op, now); revision != 0) {
+        fx.Complete(std::move(op->told_revision), absl::StatusOr<uint64_t>(revision));
+      } else {
+        fx.Complete(std::move(op->told_revision),
+                    absl::StatusOr<uint64_t>(LeaseLostLocked(op->lease)));
+      }
+      break;
+    case OpKind::kRelease:
+      OnReleasedLocked(*op, status, now, fx);
+      break;
+    case OpKind::kFact:
+      if (!status.ok()) unrecorded_.emplace_back(op->entry, op->generation, op->lease.sequence);
+      if (unrecorded_.size() > kMaxUnrecorded) unrecorded_.erase(unrecorded_.begin());
+      if (!unrecorded_.empty()) LowerDueLocked(now.mono + kFirstPause);
+      break;
+  }
+  if (DecidesEntry(op->kind)) EndWaitsLocked(op->entry, fx);
+  for (DeferredCall& call : op->deferred) call(absl::OkStatus(), now, fx);
+}
+
+void Shard::EndWaitsLocked(EntryIndex index, Effects& fx) {
+  const Entry& entry = entries_[index];
+  if (entry.queue == nullptr || WaitsForStore(entry)) return;
+  for (const auto& [arrival, waiter] : entry.queue->waiters) {
+    if (waiter->no_wait) fx.EndWait({number_, arrival, waiter->observer.get()});
+  }
+}
+
+// --- suspended records ---
+
+PendingOp& Shard::LoadLocked(EntryIndex index) {
+  Entry& entry = entries_[index];
+  entry.state = EntryState::kLoading;
+  PendingOp& op = NewOpLocked(OpKind::kLoad, index);
+  context_.store->ReadSession(op.id, entry.key.view());
+  return op;
+}
+
+void Shard::OnRead(uint64_t id, absl::StatusOr<std::optional<SessionRecord>> read, Instant now,
+                   Effects& fx) {
+  now = AdvanceLocked(now);
+  auto it = ops_.find(id);
+  BROKER_CHECK(it != ops_.end());
+  const std::unique_ptr<PendingOp> op = std::move(it->second);
+  ops_.erase(it);
+  const EntryIndex index = op->entry;
+  Entry& entry = entries_[index];
+  BROKER_CHECK(entry.state == EntryState::kLoading);
+  entry.op = 0;
+  entry.has_op = false;
+  entry.state = EntryState::kQueued;
+  const absl::Status loaded =
+      read.ok() ? absl::OkStatus() : StoreErrorLocked(entry.key.view(), read.status());
+  if (read.ok() && read->has_value() && (*read)->suspended) {
+    SetRecordLocked(index, **read, now);
+  } else if (!read.ok()) {
+    RefuseAllLocked(index, loaded, now, fx);
+  }
+  const std::string key(entry.key.view());
+  const uint32_t hash = entry.hash;
+  for (DeferredCall& call : op->deferred) call(loaded, now, fx);
+  // They may have begun to forget the record, or dropped the entry.
+  if (FindLocked(key, hash) != index || !entry.queues_for_slot()) return;
+  JoinLedgerAllLocked(index, fx);
+  EndWaitsLocked(index, fx);
+  TidyQueueLocked(index, now, fx);
+}
+
+void Shard::SetRecordLocked(EntryIndex index, const SessionRecord& stored, Instant now) {
+  Entry& entry = entries_[index];
+  entry.record = std::make_unique<SuspendedRecord>();
+  SuspendedRecord& record = *entry.record;
+  record.owner = stored.owner;
+  record.labels = stored.labels;
+  record.generation = entry.generation = stored.generation;
+  record.create_time = stored.create_time;
+  record.last_active_time = stored.last_active_time;
+  record.suspended_at = now.mono - std::max(now.wall - stored.suspended_time, Duration::zero());
+  record.revision = stored.revision;
+  record.reset = stored.reset;
+  record.checkpoint = stored.checkpoint;
+  entry.state = EntryState::kSuspended;
+}
+
+void Shard::ForgetStored(const SessionRecord& record, uint32_t hash, absl::string_view reason,
+                         Instant now, Effects&) {
+  now = AdvanceLocked(now);
+  if (!stored_.Contains(record.key)) return;
+  if (FindLocked(record.key, hash) != kNil) return;  // In use, or looked at.
+  const EntryIndex index = InsertLocked(record.key, hash);
+  SetRecordLocked(index, record, now);
+  BeginForgettingLocked(index, reason);
+}
+
+PendingOp& Shard::BeginForgettingLocked(EntryIndex index, absl::string_view reason) {
+  Entry& entry = entries_[index];
+  if (entry.queue != nullptr) context_.ledger.WithdrawGroup(entry.queue->group);
+  PendingOp& op = NewOpLocked(OpKind::kForget, index);
+  op.reason = std::string(reason);
+  op.last_arrival = context_.arrivals.load(std::memory_order_relaxed);
+  WriteLocked(op, {MutationOf(EraseSession{std::string(entry.key.view())})});
+  return op;
+}
+
+void Shard::OnForgottenLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx) {
+  Entry& entry = entries_[op.entry];
+  if (!status.ok()) {
+    fx.Complete(std::move(op.told_end),
+                absl::StatusOr<EndOutcome>(StoreErrorLocked(entry.key.view(), status)));
+    JoinLedgerAllLocked(op.entry, fx);
+    TidyQueueLocked(op.entry, now, fx);
+    return;
+  }
+  EndOutcome outcome;
+  outcome.ended = true;
+  outcome.session = InfoLocked(entry, now);
+  if (op.told_end) {
+    RefuseUpToLocked(op.entry, op.last_arrival, EndedErrorLocked(entry.key.view(), op.reason), now,
+                     fx);
+  }
+  stored_.Erase(entry.key.view());
+  outcome.session->revision = ForgetRecordLocked(op.entry, op.reason, now, fx);
+  fx.Complete(std::move(op.told_end), absl::StatusOr<EndOutcome>(std::move(outcome)));
+}
+
+// --- activation ---
+
+void Shard::OnActivatedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx) {
+  Entry& entry = entries_[op.entry];
+  const LeaseIndex lease = entry.initializer;
+  // Neither could end while this was written.
+  BROKER_CHECK(entry.state == EntryState::kInitializing && lease != kNil);
+  if (!status.ok()) {
+    ArmLeaseLocked(lease);
+    fx.Complete(std::move(op.told_session),
+                absl::StatusOr<SessionInfo>(StoreErrorLocked(entry.key.view(), status)));
+    return;
+  }
+  DurableDetails& durable = *entry.details->durable;
+  durable.activator = leases_[lease].sequence;
+  if (op.checkpoint.has_value()) {
+    durable.checkpoint = op.checkpoint;
+  } else if (entry.record != nullptr) {
+    durable.checkpoint = entry.record->checkpoint;
+  }
+  if (leases_[lease].mode == PinMode::kExclusive) {
+    durable.used_exclusively = entry.exclusive_recorded = true;
+  }
+  if (entry.record != nullptr) stored_.Erase(entry.key.view());
+  ActivateLocked(op.entry, lease, op.endpoint, std::move(op.labels), now, fx);
+  fx.Complete(std::move(op.told_session), absl::StatusOr<SessionInfo>(InfoLocked(entry, now)));
+}
+
+// --- exclusive use ---
+
+void Shard::MarkExclusiveLocked(EntryIndex index, Instant now) {
+  Entry& entry = entries_[index];
+  LeaveIdleLocked(index);
+  PendingOp& op = NewOpLocked(OpKind::kMarkExclusive, index);
+  PutSession put = {RecordOfLocked(entry, now), std::nullopt, false};
+  put.record.used_exclusively = true;
+  WriteLocked(op, {MutationOf(std::move(put))});
+}
+
+void Shard::OnMarkedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx) {
+  Entry& entry = entries_[op.entry];
+  if (status.ok()) {
+    // A lease may have been lost while this was written; then the next grant writes again.
+    if (entry.pins == 0) entry.exclusive_recorded = true;
+    entry.details->durable->used_exclusively = true;
+  } else if (entry.queue != nullptr) {
+    const absl::Status error = StoreErrorLocked(entry.key.view(), status);
+    std::vector<uint64_t> exclusive;
+    for (const auto& [arrival, waiter] : entry.queue->waiters) {
+      if (waiter->mode == PinMode::kExclusive) exclusive.push_back(arrival);
+    }
+    for (uint64_t arrival : exclusive) RemoveRefusedLocked(op.entry, arrival, error, now, fx);
+  }
+  ServePinsLocked(op.entry, now, fx);
+  if (entry.state == EntryState::kActive && entry.pins == 0 && !entry.has_op) {
+    EnterIdleLocked(op.entry, fx);
+  }
+}
+
+void Shard::RecordLostLeaseLocked(EntryIndex index, uint64_t sequence, PinMode mode,
+                                  LeaseStatus status, Instant now) {
+  Entry& entry = entries_[index];
+  if (context_.store == nullptr || entry.state == EntryState::kInitializing) return;
+  const bool exclusive = mode == PinMode::kExclusive;
+  if (!exclusive && status != LeaseStatus::kRevoked) return;
+  uint64_t& dead_through = entry.details->durable->dead_through;
+  if (exclusive) dead_through = std::max(dead_through, sequence);
+  // The next exclusive grant writes, and waits for what is written before it: this.
+  entry.exclusive_recorded = false;
+  if (entry.state == EntryState::kActive) {
+    WriteFactLocked(index, exclusive ? 0 : sequence, now);
+  } else {
+    // What is being written may be the end; the record must not come back behind it.
+    unrecorded_.emplace_back(index, entry.generation, exclusive ? 0 : sequence);
+  }
+}
+
+void Shard::WriteFactLocked(EntryIndex index, uint64_t revoked, Instant now) {
+  const Entry& entry = entries_[index];
+  PendingOp& op = NewOpLocked(OpKind::kFact, index);
+  op.lease.sequence = revoked;
+  if (revoked != 0) {
+    WriteLocked(
+        op,
+        {MutationOf(AddRevokedLease{std::string(entry.key.view()), entry.generation, revoked})});
+  } else {
+    WriteLocked(op, {MutationOf(PutSession{RecordOfLocked(entry, now), std::nullopt, false})});
+  }
+}
+
+void Shard::SweepFactsLocked(Instant now) {
+  if (unrecorded_.empty() || context_.store_retry.load(std::memory_order_relaxed) > now.mono) {
+    return;
+  }
+  for (const auto& [index, generation, revoked] : std::exchange(unrecorded_, {})) {
+    const Entry& entry = entries_[index];
+    if (entry.generation != generation || !entry.live()) continue;
+    if (entry.state == EntryState::kActive) {
+      WriteFactLocked(index, revoked, now);
+    } else {
+      unrecorded_.emplace_back(index, generation, revoked);
+    }
+  }
+}
+
+// --- checkpoints ---
+
+absl::Status Shard::StoreDisabled() {
+  return MakeError(Reason::kStoreDisabled,
+                   "the broker keeps nothing on disk (--memory); checkpoints and Suspend need it");
+}
+
+absl::Status Shard::CheckCheckpointLocked(absl::string_view field,
+                                          std::optional<absl::string_view> data) const {
+  if (!data.has_value()) return absl::OkStatus();
+  if (context_.store == nullptr) return StoreDisabled();
+  if (data->size() <= config_->max_checkpoint_bytes) return absl::OkStatus();
+  return InvalidField(field, absl::StrCat("has ", data->size(), " bytes; max_checkpoint_bytes is ",
+                                          config_->max_checkpoint_bytes));
+}
+
+Answer<uint64_t> Shard::Checkpoint(const LeaseRef& ref, absl::string_view data,
+                                   Done<uint64_t>& done, Instant now, Effects&) {
+  now = AdvanceLocked(now);
+  if (absl::Status status = CheckCheckpointLocked("data", data); !status.ok()) return status;
+  const LeaseIndex lease = FindLeaseLocked(ref);
+  if (lease == kNil) return LeaseLostLocked(ref);
+  const EntryIndex index = leases_[lease].entry;
+  Entry& entry = entries_[index];
+  if (entry.state == EntryState::kInitializing) {
+    return KeyError(Reason::kSessionNotActive, context_.namespace_name, entry.key.view(),
+                    "is being initialized; give the checkpoint to Activate");
+  }
+  if (PendingOp* op = OpOfLocked(entry); op != nullptr && entry.state == EntryState::kEnding) {
+    const bool deferred =
+        DeferLocked(*op, [this, ref, data = std::string(data), done = std::move(done)](
+                             const absl::Status&, Instant then, Effects& fx)
+                             ABSL_NO_THREAD_SAFETY_ANALYSIS mutable {
+                               Answer<uint64_t> answer = Checkpoint(ref, data, done, then, fx);
+                               if (answer) fx.Complete(std::move(done), *std::move(answer));
+                             });
+    if (!deferred) return TooManyWaitLocked(entry);
+    return std::nullopt;
+  }
+  PendingOp& op = NewOpLocked(OpKind::kCheckpoint, index);
+  op.lease = ref;
+  op.told_revision = std::move(done);
+  op.checkpoint = CheckpointInfo{entry.generation, now.wall, data.size()};
+  entry.checkpoint_counts = true;
+  WriteLocked(op, {MutationOf(PutCheckpoint{std::string(entry.key.view()),
+                                            {*op.checkpoint, std::string(data)}})});
+  return std::nullopt;
+}
+
+uint64_t Shard::OnCheckpointedLocked(PendingOp& op, Instant now) {
+  Entry& entry = entries_[op.entry];
+  if (entry.generation != op.generation || !entry.live()) return 0;
+  entry.details->durable->checkpoint = op.checkpoint;
+  if (entry.checkpoint_counts) entry.checkpointed = true;
+  counts_.checkpoints.Add(1);
+  const LeaseIndex lease = FindLeaseLocked(op.lease);
+  return PublishChangeLocked(op.entry, EventType::kCheckpointed,
+                             lease != kNil ? leases_[lease].holder : "", now);
+}
+
+void Shard::OnReleasedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx) {
+  if (!status.ok()) {
+    fx.Complete(std::move(op.told_release), absl::StatusOr<ReleaseOutcome>(status));
+    return;
+  }
+  OnCheckpointedLocked(op, now);
+  Done<ReleaseOutcome> done = std::move(op.told_release);
+  Answer<ReleaseOutcome> answer = Release(op.lease, {.disposition = op.disposition}, done, now, fx);
+  if (answer) fx.Complete(std::move(done), *std::move(answer));
+}
+
+}  // namespace broker
