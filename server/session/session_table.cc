@@ -61,6 +61,12 @@ AcquireResult SessionTable::Acquire(const AcquireParams& params,
     MutexLock lock(shard.mu);
     return shard.Acquire(params, hash, observer, now, fx);
   }();
+  if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result);
+      outcome != nullptr && outcome->ok() && (*outcome)->checkpoint != nullptr) {
+    // It is told when the store has read what is to be restored.
+    fx.Complete(observer, std::move(*outcome));
+    result = WaitTicket{};
+  }
   Settle(fx, now);
   if (const auto* ticket = std::get_if<WaitTicket>(&result); ticket != nullptr && ticket->no_wait) {
     Effects refusal;

@@ -292,9 +292,11 @@ Answer<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint64_t if_
         [this, key = std::string(key), hash, if_generation, reason = std::string(reason),
          done = std::move(done)](const absl::Status& loaded, Instant then, Effects& effects)
             ABSL_NO_THREAD_SAFETY_ANALYSIS mutable {
-              Answer<EndOutcome> answer = loaded;
+              Answer<EndOutcome> answer;
               if (loaded.ok()) {
                 answer = End(key, hash, if_generation, reason, done, then, effects);
+              } else {
+                answer = loaded;
               }
               if (answer) effects.Complete(std::move(done), *std::move(answer));
             });
@@ -354,9 +356,11 @@ Answer<SessionInfo> Shard::Suspend(absl::string_view key, uint32_t hash, uint64_
         *wait_for, [this, key = std::string(key), hash, if_generation, done = std::move(done)](
                        const absl::Status& loaded, Instant then, Effects& effects)
                        ABSL_NO_THREAD_SAFETY_ANALYSIS mutable {
-                         Answer<SessionInfo> answer = loaded;
+                         Answer<SessionInfo> answer;
                          if (loaded.ok()) {
                            answer = Suspend(key, hash, if_generation, done, then, effects);
+                         } else {
+                           answer = loaded;
                          }
                          if (answer) effects.Complete(std::move(done), *std::move(answer));
                        });
