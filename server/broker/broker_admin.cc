@@ -126,8 +126,10 @@ NamespaceInfo Broker::ApplyLocked(Namespace& ns, const NamespaceSettings& settin
 
 void Broker::OnUpdateWritten(const std::string& name, const NamespaceSettings& settings,
                              const absl::Status& status, Done<NamespaceInfo> done) {
-  absl::StatusOr<NamespaceInfo> outcome = status;
-  if (status.ok()) {
+  absl::StatusOr<NamespaceInfo> outcome;
+  if (!status.ok()) {
+    outcome = status;
+  } else {
     WriterLock lock(registry_mu_);
     auto it = namespaces_.find(name);
     outcome = it != namespaces_.end()

@@ -75,8 +75,12 @@ void NamespaceStore::ReadCheckpoint(std::shared_ptr<AcquireObserver> observer, A
       observer->OnAcquired(MakeError(Reason::kSessionEnded, "the namespace is gone"));
       return;
     }
-    absl::StatusOr<std::optional<Checkpoint>> read = reader.status();
-    if (reader.ok()) read = (*reader)->GetCheckpoint(id, acquired.session->key);
+    absl::StatusOr<std::optional<Checkpoint>> read;
+    if (reader.ok()) {
+      read = (*reader)->GetCheckpoint(id, acquired.session->key);
+    } else {
+      read = reader.status();
+    }
     there->OnCheckpointRead(observer, std::move(acquired), std::move(read), clock.Now());
   });
 }

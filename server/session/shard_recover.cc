@@ -23,7 +23,8 @@ uint32_t Shard::RestoreActive(const SessionRecord& record, uint32_t hash, Instan
   details.create_time = record.create_time;
   // Its age goes on; it may be older than this process, and than the machine is up.
   details.created = now.mono - std::max(now.wall - record.create_time, Duration::zero());
-  details.revision = record.revision;
+  // It was written before the event that told of it had a number. No event of it is later.
+  details.revision = context_.events.last_revision();
   details.owner_idle = JoinOwnerLocked(details.owner);
   details.durable = std::make_unique<DurableDetails>();
   details.durable->checkpoint = record.checkpoint;

@@ -37,6 +37,13 @@ class RecordingObserver final : public AcquireObserver {
     return times_told_;
   }
 
+  // Once.
+  absl::StatusOr<Acquired> TakeOutcome() ABSL_LOCKS_EXCLUDED(mu_) {
+    MutexLock lock(mu_);
+    BROKER_CHECK(outcome_.has_value());
+    return std::move(*outcome_);
+  }
+
   // Only once it has been told: what it was told does not change any more.
   const absl::StatusOr<Acquired>& outcome() const ABSL_LOCKS_EXCLUDED(mu_) {
     MutexLock lock(mu_);
