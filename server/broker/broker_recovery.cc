@@ -75,18 +75,19 @@ class Broker::Recovery final : public JournalVisitor {
     part.store = part.ns->store;
   }
   void OnActive(uint32_t namespace_id, SessionRecord record) override {
-    if (error_.ok()) parts_.at(namespace_id).active.push_back(std::move(record));
+    if (Part* part = Find(namespace_id)) part->active.push_back(std::move(record));
   }
   void OnSuspended(uint32_t namespace_id, absl::string_view key) override {
-    if (!error_.ok()) return;
-    parts_.at(namespace_id).table->RestoreSuspended(key);
+    Part* part = Find(namespace_id);
+    if (part == nullptr) return;
+    part->table->RestoreSuspended(key);
     ++report.suspended;
   }
   void OnRevokedLease(uint32_t namespace_id, uint64_t generation, uint64_t sequence) override {
-    if (error_.ok()) parts_.at(namespace_id).revoked.emplace_back(generation, sequence);
+    if (Part* part = Find(namespace_id)) part->revoked.emplace_back(generation, sequence);
   }
   void OnLiveLease(uint32_t namespace_id, LeaseRecord lease) override {
-    if (error_.ok()) parts_.at(namespace_id).leases.push_back(std::move(lease));
+    if (Part* part = Find(namespace_id)) part->leases.push_back(std::move(lease));
   }
 
   const absl::Status& error() const { return error_; }
@@ -141,6 +142,17 @@ class Broker::Recovery final : public JournalVisitor {
     std::vector<std::pair<uint64_t, uint64_t>> revoked;
     std::vector<LeaseRecord> leases;
   };
+
+  // Null, and an error, when there is none: the journal promises that there is.
+  Part* Find(uint32_t namespace_id) {
+    auto it = parts_.find(namespace_id);
+    if (error_.ok() && it == parts_.end()) {
+      error_ = absl::FailedPreconditionError(
+          absl::StrCat("the store is damaged: something in it is of namespace ", namespace_id,
+                       ", which is not there; restore a backup, or move the data directory away"));
+    }
+    return error_.ok() ? &it->second : nullptr;
+  }
 
   Broker& broker_;
   absl::Status error_;

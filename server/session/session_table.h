@@ -270,6 +270,8 @@ class SessionTable {
   // The slots of leases that were, by sequence.
   absl::flat_hash_map<uint64_t, Place> adopted_ ABSL_GUARDED_BY(earlier_mu_);
   std::atomic<bool> has_earlier_ = false;  // One of the two is not empty.
+  uint64_t restored_ = 0;                  // Sessions; while they are restored.
+  MonotonicTime restore_start_;
   MonotonicTime next_look_ ABSL_GUARDED_BY(earlier_mu_) = MonotonicTime::min();
 };
 

@@ -13,6 +13,9 @@ constexpr Duration kLookPeriod = std::chrono::seconds(10);
 }  // namespace
 
 void SessionTable::RestoreActive(const SessionRecord& record, Instant now) {
+  // A nanosecond apart, so that they go in this order, whatever shard they are in.
+  if (restored_ == 0) restore_start_ = now.mono;
+  now.mono = restore_start_ + Duration(restored_++);
   const uint32_t hash = HashOf(record.key);
   Shard& shard = ShardOf(hash);
   Place place{static_cast<uint32_t>(hash & (shards_.size() - 1)), 0};
@@ -57,7 +60,7 @@ void SessionTable::FinishRestore(MonotonicTime recovery_end) {
   if (context_.recovery_end.load() != MonotonicTime::min()) context_.recovery_end = recovery_end;
   for (const auto& shard : shards_) {
     MutexLock lock(shard->mu);
-    shard->FinishRestore(context_.recovery_end);
+    shard->FinishRestore(context_.recovery_end, restore_start_);
   }
 }
 

@@ -31,14 +31,16 @@ bool SessionTable::Settle(Effects& fx, Instant now) {
     const std::vector<std::string> owners = fx.TakeOwners();
     std::vector<EvictionTicket> evictions = fx.TakeEvictions();
     for (EvictionTicket& ticket : evictions) FinishEviction(std::move(ticket), fx, now);
-    const std::vector<LeftCall> left = fx.TakeLeft();
-    for (const LeftCall& call : left) EndWait(call, fx, now);
-    if (owners.empty() && evictions.empty() && left.empty()) break;
-    if (!context_.ledger.under_pressure()) continue;
     for (const std::string& owner : owners) {
+      if (!context_.ledger.under_pressure()) break;
       if (!RelievePressure(owner, kEvictionsPerCall, fx, now)) continue;
       owners_to_relieve_ = more = true;
     }
+    if (!owners.empty() || !evictions.empty()) continue;
+    // Only when nothing more can be set in motion for them.
+    const std::vector<LeftCall> left = fx.TakeLeft();
+    if (left.empty()) break;
+    for (const LeftCall& call : left) EndWait(call, fx, now);
   }
   if (context_.events.dirty() && context_.event_options.wake_dispatcher) {
     context_.event_options.wake_dispatcher();

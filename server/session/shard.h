@@ -189,8 +189,10 @@ class Shard {
   uint32_t RestoreActive(const SessionRecord& record, uint32_t hash, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void RestoreSuspended(absl::string_view key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  // After the last of them. `recovery_end`: until when they are protected.
-  void FinishRestore(MonotonicTime recovery_end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // After the last of them. `recovery_end`: until when they are protected; `start`: when the first
+  // one was restored, to go by for their order.
+  void FinishRestore(MonotonicTime recovery_end, MonotonicTime start)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Gives a lease of before the restart its pin back. Returns its slot, or kNil: it cannot be.
   uint32_t Adopt(const LeaseRef& ref, uint32_t entry, absl::string_view holder, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);

@@ -53,13 +53,13 @@ uint32_t Shard::RestoreActive(const SessionRecord& record, uint32_t hash, Instan
   return index;
 }
 
-void Shard::FinishRestore(MonotonicTime recovery_end) {
+void Shard::FinishRestore(MonotonicTime recovery_end, MonotonicTime start) {
   // Those that are protected were held back until they know until when.
   std::vector<EntryIndex> held;
   for (const auto& [until, index] : held_back_) held.push_back(index);
   for (EntryIndex index : held) {
     LeaveIdleLocked(index);
-    HoldBackLocked(index, recovery_end);
+    HoldBackLocked(index, recovery_end + (entries_[index].last_active - start));
   }
   std::vector<EntryIndex> by_age;
   for (EntryIndex index = by_age_.front(); index != kNil; index = entries_[index].age.next) {

@@ -91,13 +91,13 @@ void Shard::OnWaiterTimerLocked(Waiter& waiter, Instant now, Effects& fx) {
 
 int Shard::SweepHeldBackLocked(Instant now, int budget, Effects& fx) {
   for (; budget > 0 && !held_back_.empty() && held_back_.begin()->first <= now.mono; --budget) {
-    const EntryIndex index = held_back_.begin()->second;
+    const auto [until, index] = *held_back_.begin();
     Entry& entry = entries_[index];
     LeaveIdleLocked(index);
     if (entry.recovery != Recovery::kNone) {
       entry.recovery = Recovery::kNone;
       // Nobody can know when it was last used; it counts as used until now.
-      entry.Use(context_.recovery_end.load(std::memory_order_relaxed));
+      entry.Use(until);
     }
     EnterIdleLocked(index, fx);
     // It is on the list of those that end with their last pin, and there is none.

@@ -405,6 +405,19 @@ TEST_F(DurableSuspendTest, WaiterIsServedWhenTheDiskIsWellAgain) {  // D07
   EXPECT_TRUE(call.got().must_initialize);
 }
 
+TEST_F(DurableSuspendTest, OwnerAtItsCapResumesInPlaceOfItsOwnIdleSession) {  // C05 C10 C13
+  config_.max_sessions_per_owner = 1;
+  StartRelease(Make("a", {.owner = "me"}));
+  StartSuspend("a");
+  Run();
+  StartRelease(Make("b", {.owner = "me"}));
+  const AcquireCall back = Acquire("a", {.owner = "me", .wait_timeout = 0s});
+  Run();
+
+  EXPECT_TRUE(back.got().must_initialize);
+  EXPECT_TRUE(SuspendedOnDisk("b"));
+}
+
 TEST_F(DurableSuspendTest, LoweredLimitSuspendsTheExcess) {  // C09
   config_.max_sessions = 3;
   for (const char* key : {"a", "b", "c"}) MakeIdle(key);
