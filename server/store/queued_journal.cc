@@ -14,9 +14,6 @@
 namespace broker {
 namespace {
 
-constexpr std::chrono::milliseconds kFirstRetry{100};
-constexpr std::chrono::milliseconds kLastRetry{5000};
-
 size_t BytesOf(const SessionRecord& record) {
   size_t bytes = record.key.size() + record.endpoint.size() + record.owner.size();
   for (const auto& [name, value] : record.labels) bytes += name.size() + value.size();
@@ -62,7 +59,9 @@ absl::Status Refusal(absl::string_view why) {
 
 }  // namespace
 
-QueuedJournal::QueuedJournal(std::unique_ptr<JournalEngine> engine) : engine_(std::move(engine)) {
+QueuedJournal::QueuedJournal(std::unique_ptr<JournalEngine> engine,
+                             std::chrono::nanoseconds first_retry)
+    : engine_(std::move(engine)), first_retry_(first_retry) {
   writer_ = std::thread([this] { WriteLoop(); });
   reader_ = std::thread([this] { ReadLoop(); });
 }
@@ -248,7 +247,7 @@ void QueuedJournal::CountCommit(size_t groups, Clock::duration took) {
 void QueuedJournal::Fail(std::vector<PendingGroup>& batch, const CommitResult& result) {
   stats_.failures[static_cast<size_t>(result.failure)] += batch.size();
   SetHealthy(false);
-  backoff_ = kFirstRetry;
+  backoff_ = first_retry_;
   std::deque<CallbackThread::Callback> callbacks;
   for (PendingGroup& group : batch) {
     callbacks.push_back(

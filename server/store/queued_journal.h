@@ -32,7 +32,13 @@ class QueuedJournal final : public Journal {
   static constexpr size_t kMaxBatchGroups = 4096;
   static constexpr size_t kMaxBatchBytes = size_t{16} << 20;
 
-  explicit QueuedJournal(std::unique_ptr<JournalEngine> engine);
+  // `first_retry`: how long after a failure it is first tried to write again; then twice as long
+  // each time, up to kLastRetry.
+  static constexpr std::chrono::milliseconds kFirstRetry{100};
+  static constexpr std::chrono::milliseconds kLastRetry{5000};
+
+  explicit QueuedJournal(std::unique_ptr<JournalEngine> engine,
+                         std::chrono::nanoseconds first_retry = kFirstRetry);
   // Closes it.
   ~QueuedJournal() override;
 
@@ -69,6 +75,7 @@ class QueuedJournal final : public Journal {
   void ReadLoop() ABSL_LOCKS_EXCLUDED(mu_);
 
   const std::unique_ptr<JournalEngine> engine_;
+  const std::chrono::nanoseconds first_retry_;
   CallbackThread callbacks_{"journal-done"};
 
   Mutex close_mu_ ABSL_ACQUIRED_BEFORE(mu_);  // Held by Close for as long as it takes.

@@ -152,7 +152,8 @@ absl::StatusOr<std::unique_ptr<Journal>> OpenSqliteJournal(const SqliteJournalOp
   if (!format.ok()) return format.status();
   absl::Status migrated = MigrateStore(options.path, options.vfs, *format);
   if (!migrated.ok()) return migrated;
-  return std::make_unique<QueuedJournal>(std::make_unique<SqliteEngine>(options));
+  return std::make_unique<QueuedJournal>(std::make_unique<SqliteEngine>(options),
+                                         options.first_retry);
 }
 
 }  // namespace broker

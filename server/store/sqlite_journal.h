@@ -1,9 +1,12 @@
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "server/base/clock.h"
 #include "server/store/journal.h"
 
 namespace broker {
@@ -14,6 +17,8 @@ struct SqliteJournalOptions {
   // The log is copied into the database when it has as many pages of 4 KiB. Larger: less to write
   // in all, because what is written again and again is copied once; longer stops in between.
   int64_t log_pages = 8192;
+  // As that of a QueuedJournal: tests of failures are in a hurry.
+  Duration first_retry = std::chrono::milliseconds(100);
 };
 
 // Opens the journal in an SQLite database, which is made where it is missing, and brought to the
