@@ -25,37 +25,24 @@ bool TakeText(absl::string_view& in, std::string& text) {
   return true;
 }
 
-// A hash that is the same in every build and for ever: absl's is not. Every step can be undone, so
-// that one changed word always changes the result. Against accidents, not against attackers.
-class Hash {
- public:
-  void Add(uint64_t word) {
-    state_ = (state_ ^ word) * 0x9FB21C651E98DF25;
-    state_ ^= state_ >> 32;
-  }
-  void Add(absl::string_view bytes) {
-    Add(bytes.size());
-    while (bytes.size() >= 8) {
-      Add(Word(bytes.substr(0, 8)));
-      bytes.remove_prefix(8);
-    }
-    if (!bytes.empty()) Add(Word(bytes));
-  }
-  uint64_t value() const { return state_; }
-
- private:
-  static uint64_t Word(absl::string_view bytes) {
-    uint64_t word = 0;
-    std::memcpy(&word, bytes.data(), bytes.size());
-    return word;
-  }
-
-  uint64_t state_ = 0x2545F4914F6CDD1D;
-};
+uint64_t Word(absl::string_view bytes) {
+  uint64_t word = 0;
+  std::memcpy(&word, bytes.data(), bytes.size());
+  return word;
+}
 
 uint64_t Ticks(WallTime time) { return static_cast<uint64_t>(time.time_since_epoch().count()); }
 
 }  // namespace
+
+Checksum& Checksum::Add(absl::string_view bytes) {
+  Add(bytes.size());
+  while (bytes.size() >= 8) {
+    Add(Word(bytes.substr(0, 8)));
+    bytes.remove_prefix(8);
+  }
+  return bytes.empty() ? *this : Add(Word(bytes));
+}
 
 std::string EncodeLabels(const Labels& labels) {
   std::string text;
@@ -78,31 +65,61 @@ bool DecodeLabels(absl::string_view text, Labels& labels) {
 
 uint64_t ChecksumOf(uint32_t namespace_id, const SessionRecord& record,
                     absl::string_view encoded_labels) {
-  Hash hash;
-  hash.Add(namespace_id);
-  hash.Add(record.key);
-  hash.Add(record.generation);
-  hash.Add(uint64_t{record.suspended} | uint64_t{record.reset} << 1 |
-           uint64_t{record.used_exclusively} << 2);
-  hash.Add(record.endpoint);
-  hash.Add(record.owner);
-  hash.Add(encoded_labels);
-  hash.Add(Ticks(record.create_time));
-  hash.Add(Ticks(record.last_active_time));
-  hash.Add(Ticks(record.suspended_time));
-  hash.Add(record.revision);
-  hash.Add(record.activator);
-  hash.Add(record.dead_through);
-  hash.Add(record.change);
-  return hash.value();
+  return Checksum()
+      .Add(namespace_id)
+      .Add(record.key)
+      .Add(record.generation)
+      .Add(uint64_t{record.suspended} | uint64_t{record.reset} << 1 |
+           uint64_t{record.used_exclusively} << 2)
+      .Add(record.endpoint)
+      .Add(record.owner)
+      .Add(encoded_labels)
+      .Add(Ticks(record.create_time))
+      .Add(Ticks(record.last_active_time))
+      .Add(Ticks(record.suspended_time))
+      .Add(record.revision)
+      .Add(record.activator)
+      .Add(record.dead_through)
+      .Add(record.change)
+      .value();
 }
 
-uint64_t ChecksumOf(uint32_t namespace_id, absl::string_view key, absl::string_view checkpoint) {
-  Hash hash;
-  hash.Add(namespace_id);
-  hash.Add(key);
-  hash.Add(checkpoint);
-  return hash.value();
+uint64_t ChecksumOfCheckpoint(uint32_t namespace_id, absl::string_view key,
+                              absl::string_view data) {
+  return Checksum().Add(namespace_id).Add(key).Add(data).value();
+}
+
+uint64_t ChecksumOf(const NamespaceRecord& record) {
+  return Checksum()
+      .Add(record.id)
+      .Add(record.name)
+      .Add(record.settings)
+      .Add(uint64_t{record.configured})
+      .Add(record.numbers_end)
+      .Add(record.revisions_end)
+      .Add(static_cast<uint64_t>(record.longest_ttl.count()))
+      .value();
+}
+
+uint64_t ChecksumOf(uint32_t namespace_id, const LeaseRecord& lease) {
+  return Checksum()
+      .Add(namespace_id)
+      .Add(lease.key)
+      .Add(lease.generation)
+      .Add(lease.sequence)
+      .Add(uint64_t{lease.exclusive})
+      .Add(static_cast<uint64_t>(lease.ttl.count()))
+      .Add(lease.holder)
+      .value();
+}
+
+uint64_t ChecksumOfRevokedLease(uint32_t namespace_id, absl::string_view key, uint64_t generation,
+                                uint64_t sequence) {
+  return Checksum().Add(namespace_id).Add(key).Add(generation).Add(sequence).value();
+}
+
+uint64_t ChecksumOfMeta(absl::string_view name, int64_t value) {
+  return Checksum().Add(name).Add(static_cast<uint64_t>(value)).value();
 }
 
 }  // namespace broker

@@ -109,7 +109,7 @@ class SqliteEngine final : public JournalEngine {
   }
 
  private:
-  absl::Status Begin(absl::flat_hash_set<uint32_t> namespaces) {
+  absl::Status Begin(SqliteWriter::Namespaces namespaces) {
     auto db = SqliteDb::Open(options_.path, SqliteDb::Mode::kReadWrite, options_.vfs);
     if (!db.ok()) return db.status();
     db_ = *std::move(db);

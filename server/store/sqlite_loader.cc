@@ -1,5 +1,6 @@
 #include "server/store/sqlite_loader.h"
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,7 +20,7 @@ class Loader {
       : path_(std::move(path)), db_(db), visitor_(visitor) {}
 
   absl::StatusOr<LoadedStore> Load() {
-    absl::Status status = ReadMeta();
+    absl::Status status = ReadOwnNumbers();
     if (status.ok()) status = ReadNamespaces();
     if (status.ok()) status = ReadSessions();
     if (status.ok()) status = ReadRevokedLeases();
@@ -43,24 +44,28 @@ class Loader {
     }
   }
 
-  absl::StatusOr<int64_t> Meta(absl::string_view name) {
-    const auto value = db_.QueryInt(absl::StrCat("SELECT value FROM meta WHERE name='", name, "'"));
-    if (value.ok() && *value >= 0) return value;
-    return DamagedStore(path_, absl::StrCat("its ", name, " cannot be read"));
-  }
-
-  absl::Status ReadMeta() {
-    const absl::StatusOr<int64_t> clean_stop = Meta("clean_stop");
-    const absl::StatusOr<int64_t> number_floor = Meta("number_floor");
-    const absl::StatusOr<int64_t> change_end = Meta("change_end");
-    const absl::StatusOr<int64_t> probe = Meta("probe");
-    for (const auto* value : {&clean_stop, &number_floor, &change_end, &probe}) {
-      if (!value->ok()) return value->status();
+  absl::Status ReadOwnNumbers() {
+    std::map<std::string, int64_t> numbers;
+    absl::Status status = ForEach(absl::StrCat("SELECT ", kMetaColumns, " FROM meta"),
+                                  [&](const SqliteStatement& statement) {
+                                    std::string name;
+                                    int64_t value = 0;
+                                    std::string wrong = ReadMeta(statement, name, value);
+                                    if (wrong.empty()) numbers[name] = value;
+                                    return wrong;
+                                  });
+    if (!status.ok()) return status;
+    for (const char* name : kMetaNames) {
+      if (!numbers.contains(name)) {
+        return DamagedStore(path_, absl::StrCat("its ", name, " is missing"));
+      }
     }
-    if (*clean_stop > 1) return DamagedStore(path_, "its clean_stop is neither 0 nor 1");
-    store_.contents.clean_stop = *clean_stop != 0;
-    store_.contents.number_floor = static_cast<uint64_t>(*number_floor);
-    change_end_ = static_cast<uint64_t>(*change_end);
+    if (numbers["clean_stop"] > 1) {
+      return DamagedStore(path_, "its clean_stop is neither 0 nor 1");
+    }
+    store_.contents.clean_stop = numbers["clean_stop"] != 0;
+    store_.contents.number_floor = static_cast<uint64_t>(numbers["number_floor"]);
+    change_end_ = static_cast<uint64_t>(numbers["change_end"]);
     return absl::OkStatus();
   }
 
@@ -70,7 +75,7 @@ class Loader {
                      NamespaceRecord record;
                      std::string wrong = ReadNamespace(statement, record);
                      if (!wrong.empty()) return wrong;
-                     store_.namespaces.insert(record.id);
+                     store_.namespaces.emplace(record.id, record);
                      visitor_.OnNamespace(std::move(record));
                      return wrong;
                    });
@@ -98,26 +103,28 @@ class Loader {
                    });
   }
 
+  // Only of generations that are there: see SqliteWriter::BeginLife.
   absl::Status ReadRevokedLeases() {
     return ForEach(
-        "SELECT namespace_id, key, r.generation, sequence FROM revoked_leases AS r"
-        " JOIN sessions AS s USING(namespace_id, key) WHERE r.generation=s.generation",
+        "SELECT r.namespace_id, r.key, r.generation, r.sequence, r.checksum FROM revoked_leases"
+        " AS r JOIN sessions AS s USING(namespace_id, key) WHERE r.generation=s.generation",
         [&](const SqliteStatement& statement) {
-          visitor_.OnRevokedLease(static_cast<uint32_t>(statement.Int(0)), statement.Unsigned(2),
-                                  statement.Unsigned(3));
-          return std::string();
+          RevokedLeaseRow row;
+          std::string wrong = ReadRevokedLease(statement, row);
+          if (!wrong.empty()) return wrong;
+          visitor_.OnRevokedLease(row.namespace_id, row.lease.generation, row.lease.sequence);
+          return wrong;
         });
   }
 
   absl::Status ReadLiveLeases() {
     return ForEach(absl::StrCat("SELECT ", kLiveLeaseColumns, " FROM live_leases"),
                    [&](const SqliteStatement& statement) {
-                     uint32_t namespace_id = 0;
-                     LeaseRecord lease;
-                     std::string wrong = ReadLiveLease(statement, namespace_id, lease);
+                     LiveLeaseRow row;
+                     std::string wrong = ReadLiveLease(statement, row);
                      if (!wrong.empty()) return wrong;
-                     if (!IsThere(namespace_id)) return Lost(lease.key, namespace_id);
-                     visitor_.OnLiveLease(namespace_id, std::move(lease));
+                     if (!IsThere(row.namespace_id)) return Lost(row.lease.key, row.namespace_id);
+                     visitor_.OnLiveLease(row.namespace_id, std::move(row.lease));
                      return wrong;
                    });
   }

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "server/store/journal.h"
 
@@ -10,7 +11,7 @@ namespace broker {
 
 struct LoadedStore {
   JournalContents contents;
-  absl::flat_hash_set<uint32_t> namespaces;  // Their ids.
+  absl::flat_hash_map<uint32_t, NamespaceRecord> namespaces;  // By id.
 };
 
 // Reads a store of the present format that nobody has open, from one end to the other, and changes

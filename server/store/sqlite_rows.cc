@@ -48,6 +48,15 @@ bool IsMilliseconds(int64_t value) {
   return value >= 0 && value <= std::numeric_limits<int64_t>::max() / 1'000'000;
 }
 
+// A row of format 1 has none, until it is written again.
+bool Matches(const SqliteStatement& statement, int column, uint64_t checksum) {
+  return statement.ColumnType(column) == Type::kNull || statement.Unsigned(column) == checksum;
+}
+
+int64_t Milliseconds(Duration duration) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
+}
+
 }  // namespace
 
 void BindSession(SqliteStatement& statement, uint32_t namespace_id, const SessionRecord& record,
@@ -120,8 +129,7 @@ std::string ReadSession(const SqliteStatement& statement, SessionRow& row) {
       (statement.ColumnType(kCheckpointTime) != Type::kNull) == has_checkpoint &&
       (statement.ColumnType(kCheckpointBytes) != Type::kNull) == has_checkpoint &&
       DecodeLabels(labels, record.labels) &&
-      (statement.ColumnType(kChecksum) == Type::kNull ||
-       statement.Unsigned(kChecksum) == ChecksumOf(row.namespace_id, record, labels));
+      Matches(statement, kChecksum, ChecksumOf(row.namespace_id, record, labels));
   if (consistent) return "";
   return absl::StrCat("the record of the session ", ShowKey(key), " in the namespace ",
                       namespace_id, " is not what was written");
@@ -135,45 +143,103 @@ std::string ReadCheckpoint(const SqliteStatement& statement, uint32_t namespace_
   checkpoint.info.time = ToTime(statement.Int(3));
   checkpoint.info.bytes = statement.Unsigned(4);
   if (statement.ColumnType(2) != Type::kNull && checkpoint.info.bytes == data.size() &&
-      (statement.ColumnType(1) == Type::kNull ||
-       statement.Unsigned(1) == ChecksumOf(namespace_id, key, data))) {
+      Matches(statement, 1, ChecksumOfCheckpoint(namespace_id, key, data))) {
     return "";
   }
   return absl::StrCat("the checkpoint of the session ", ShowKey(key), " in the namespace ",
                       namespace_id, " is not what was written");
 }
 
+void BindNamespace(SqliteStatement& statement, const NamespaceRecord& record) {
+  statement.Bind(1, record.id);
+  statement.BindText(2, record.name);
+  statement.BindBlob(3, record.settings);
+  statement.Bind(4, record.configured);
+  statement.Bind(5, record.numbers_end);
+  statement.Bind(6, record.revisions_end);
+  statement.Bind(7, Milliseconds(record.longest_ttl));
+  statement.Bind(8, ChecksumOf(record));
+}
+
 std::string ReadNamespace(const SqliteStatement& statement, NamespaceRecord& record) {
   const int64_t id = statement.Int(0);
   const int64_t longest_ttl_ms = statement.Int(6);
-  if (!IsId(id) || !IsBool(statement.Int(3)) || !IsMilliseconds(longest_ttl_ms)) {
-    return absl::StrCat("the record of the namespace ", id, " is not what was written");
-  }
   record.id = static_cast<uint32_t>(id);
   record.name = std::string(statement.Text(1));
   record.settings = std::string(statement.Blob(2));
   record.configured = statement.Int(3) != 0;
   record.numbers_end = statement.Unsigned(4);
   record.revisions_end = statement.Unsigned(5);
-  record.longest_ttl = std::chrono::milliseconds(longest_ttl_ms);
-  return "";
+  if (IsMilliseconds(longest_ttl_ms)) {
+    record.longest_ttl = std::chrono::milliseconds(longest_ttl_ms);
+    if (IsId(id) && IsBool(statement.Int(3)) && Matches(statement, 7, ChecksumOf(record))) {
+      return "";
+    }
+  }
+  return absl::StrCat("the record of the namespace ", id, " is not what was written");
 }
 
-std::string ReadLiveLease(const SqliteStatement& statement, uint32_t& namespace_id,
-                          LeaseRecord& lease) {
+void BindLiveLease(SqliteStatement& statement, uint32_t namespace_id, const LeaseRecord& lease) {
+  statement.Bind(1, namespace_id);
+  statement.BindBlob(2, lease.key);
+  statement.Bind(3, lease.generation);
+  statement.Bind(4, lease.sequence);
+  statement.Bind(5, lease.exclusive);
+  statement.Bind(6, Milliseconds(lease.ttl));
+  statement.BindText(7, lease.holder);
+  statement.Bind(8, ChecksumOf(namespace_id, lease));
+}
+
+std::string ReadLiveLease(const SqliteStatement& statement, LiveLeaseRow& row) {
   const int64_t id = statement.Int(0);
+  const int64_t ttl_ms = statement.Int(5);
+  LeaseRecord& lease = row.lease;
+  row.namespace_id = static_cast<uint32_t>(id);
   lease.key = std::string(statement.Blob(1));
   lease.generation = statement.Unsigned(2);
   lease.sequence = statement.Unsigned(3);
   lease.exclusive = statement.Int(4) != 0;
-  lease.ttl = Duration::zero();
   lease.holder = std::string(statement.Text(6));
-  if (!IsId(id) || !IsBool(statement.Int(4)) || !IsMilliseconds(statement.Int(5))) {
-    return absl::StrCat("a lease on ", ShowKey(lease.key), " is not what was written");
+  if (IsMilliseconds(ttl_ms)) {
+    lease.ttl = std::chrono::milliseconds(ttl_ms);
+    if (IsId(id) && IsBool(statement.Int(4)) &&
+        Matches(statement, 7, ChecksumOf(row.namespace_id, lease))) {
+      return "";
+    }
   }
-  namespace_id = static_cast<uint32_t>(id);
-  lease.ttl = std::chrono::milliseconds(statement.Int(5));
-  return "";
+  return absl::StrCat("a lease on ", ShowKey(lease.key), " is not what was written");
+}
+
+void BindRevokedLease(SqliteStatement& statement, uint32_t namespace_id,
+                      const AddRevokedLease& lease) {
+  statement.Bind(1, namespace_id);
+  statement.BindBlob(2, lease.key);
+  statement.Bind(3, lease.generation);
+  statement.Bind(4, lease.sequence);
+  statement.Bind(5,
+                 ChecksumOfRevokedLease(namespace_id, lease.key, lease.generation, lease.sequence));
+}
+
+std::string ReadRevokedLease(const SqliteStatement& statement, RevokedLeaseRow& row) {
+  const int64_t id = statement.Int(0);
+  AddRevokedLease& lease = row.lease;
+  row.namespace_id = static_cast<uint32_t>(id);
+  lease.key = std::string(statement.Blob(1));
+  lease.generation = statement.Unsigned(2);
+  lease.sequence = statement.Unsigned(3);
+  if (IsId(id) && Matches(statement, 4,
+                          ChecksumOfRevokedLease(row.namespace_id, lease.key, lease.generation,
+                                                 lease.sequence))) {
+    return "";
+  }
+  return absl::StrCat("a revoked lease on ", ShowKey(lease.key), " is not what was written");
+}
+
+std::string ReadMeta(const SqliteStatement& statement, std::string& name, int64_t& value) {
+  name = std::string(statement.Text(0));
+  value = statement.Int(1);
+  if (value >= 0 && Matches(statement, 2, ChecksumOfMeta(name, value))) return "";
+  return absl::StrCat("its ", name, " is not what was written");
 }
 
 std::string ShowKey(absl::string_view key) {

@@ -34,16 +34,33 @@ std::string ReadSession(const SqliteStatement& statement, SessionRow& row);
 std::string ReadCheckpoint(const SqliteStatement& statement, uint32_t namespace_id,
                            absl::string_view key, Checkpoint& checkpoint);
 
-// Columns: id, name, settings, configured, numbers_end, revisions_end, longest_ttl_ms.
 inline constexpr char kNamespaceColumns[] =
-    "id, name, settings, configured, numbers_end, revisions_end, longest_ttl_ms";
+    "id, name, settings, configured, numbers_end, revisions_end, longest_ttl_ms, checksum";
+void BindNamespace(SqliteStatement& statement, const NamespaceRecord& record);
 std::string ReadNamespace(const SqliteStatement& statement, NamespaceRecord& record);
 
-// Columns: namespace_id, key, generation, sequence, exclusive, ttl_ms, holder.
 inline constexpr char kLiveLeaseColumns[] =
-    "namespace_id, key, generation, sequence, exclusive, ttl_ms, holder";
-std::string ReadLiveLease(const SqliteStatement& statement, uint32_t& namespace_id,
-                          LeaseRecord& lease);
+    "namespace_id, key, generation, sequence, exclusive, ttl_ms, holder, checksum";
+struct LiveLeaseRow {
+  uint32_t namespace_id = 0;
+  LeaseRecord lease;
+};
+void BindLiveLease(SqliteStatement& statement, uint32_t namespace_id, const LeaseRecord& lease);
+std::string ReadLiveLease(const SqliteStatement& statement, LiveLeaseRow& row);
+
+inline constexpr char kRevokedLeaseColumns[] = "namespace_id, key, generation, sequence, checksum";
+struct RevokedLeaseRow {
+  uint32_t namespace_id = 0;
+  AddRevokedLease lease;
+};
+void BindRevokedLease(SqliteStatement& statement, uint32_t namespace_id,
+                      const AddRevokedLease& lease);
+std::string ReadRevokedLease(const SqliteStatement& statement, RevokedLeaseRow& row);
+
+// The numbers that are the store's own, by name. None is negative.
+inline constexpr char kMetaColumns[] = "name, value, checksum";
+inline constexpr const char* kMetaNames[] = {"clean_stop", "number_floor", "change_end", "probe"};
+std::string ReadMeta(const SqliteStatement& statement, std::string& name, int64_t& value);
 
 // A key as people can read it, whatever it holds.
 std::string ShowKey(absl::string_view key);

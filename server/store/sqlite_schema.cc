@@ -91,8 +91,12 @@ INSERT INTO meta VALUES('clean_stop', 0), ('number_floor', 0), ('change_end', 1)
 
 // NULL in a row that was last written in format 1: it is not checked.
 constexpr char kFormat2[] = R"(
+ALTER TABLE meta ADD COLUMN checksum INTEGER;
+ALTER TABLE namespaces ADD COLUMN checksum INTEGER;
 ALTER TABLE sessions ADD COLUMN checksum INTEGER;
 ALTER TABLE checkpoints ADD COLUMN checksum INTEGER;
+ALTER TABLE revoked_leases ADD COLUMN checksum INTEGER;
+ALTER TABLE live_leases ADD COLUMN checksum INTEGER;
 )";
 
 // The step with the index i leads from the format i to the next. A new store takes all of them, so

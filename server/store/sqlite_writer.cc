@@ -1,5 +1,6 @@
 #include "server/store/sqlite_writer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -15,10 +16,6 @@ namespace {
 // Changes are numbered in blocks: the store is told of the end of a block when it is begun, and not
 // of every number.
 constexpr uint64_t kChangeBlock = uint64_t{1} << 20;
-
-int64_t Milliseconds(Duration duration) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
-}
 
 std::string PutSessionSql() {
   std::string parameters, updates;
@@ -43,8 +40,8 @@ std::string PutSessionSql() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SqliteWriter>> SqliteWriter::Create(
-    SqliteDb& db, absl::flat_hash_set<uint32_t> namespaces) {
+absl::StatusOr<std::unique_ptr<SqliteWriter>> SqliteWriter::Create(SqliteDb& db,
+                                                                   Namespaces namespaces) {
   std::unique_ptr<SqliteWriter> writer(new SqliteWriter(db));
   writer->namespaces_ = std::move(namespaces);
   if (absl::Status status = writer->Prepare(); !status.ok()) return status;
@@ -64,18 +61,17 @@ absl::Status SqliteWriter::Prepare() {
        " VALUES(?1, ?2, ?3, ?4)"},
       {&erase_session_, "DELETE FROM sessions WHERE namespace_id=?1 AND key=?2"},
       {&erase_data_, "DELETE FROM checkpoints WHERE namespace_id=?1 AND key=?2"},
-      {&add_revoked_, "INSERT OR IGNORE INTO revoked_leases VALUES(?1, ?2, ?3, ?4)"},
+      {&add_revoked_, absl::StrCat("INSERT OR IGNORE INTO revoked_leases(", kRevokedLeaseColumns,
+                                   ") VALUES(?1, ?2, ?3, ?4, ?5)")},
       {&erase_revoked_, "DELETE FROM revoked_leases WHERE namespace_id=?1 AND key=?2"},
       {&erase_old_revoked_,
        "DELETE FROM revoked_leases WHERE namespace_id=?1 AND key=?2 AND generation<>?3"},
-      {&put_namespace_,
-       "INSERT INTO namespaces VALUES(?1, ?2, ?3, ?4, 0, 0, 0) ON CONFLICT DO UPDATE SET"
-       " name=excluded.name, settings=excluded.settings, configured=excluded.configured"},
-      {&put_bounds_,
-       "UPDATE namespaces SET numbers_end=?2, revisions_end=?3, longest_ttl_ms=?4 WHERE id=?1"},
-      {&add_live_, "INSERT OR REPLACE INTO live_leases VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"},
-      {&set_meta_, "UPDATE meta SET value=?2 WHERE name=?1"},
-      {&raise_meta_, "UPDATE meta SET value=max(value, ?2) WHERE name=?1"},
+      {&put_namespace_, absl::StrCat("INSERT OR REPLACE INTO namespaces(", kNamespaceColumns,
+                                     ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")},
+      {&add_live_, absl::StrCat("INSERT OR REPLACE INTO live_leases(", kLiveLeaseColumns,
+                                ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")},
+      {&set_meta_, "UPDATE meta SET value=?2, checksum=?3 WHERE name=?1"},
+      {&get_meta_, "SELECT value FROM meta WHERE name=?1"},
   };
   for (const auto& [statement, sql] : statements) {
     absl::StatusOr<SqliteStatement> prepared = db_.Prepare(sql);
@@ -86,23 +82,28 @@ absl::Status SqliteWriter::Prepare() {
 }
 
 absl::Status SqliteWriter::BeginLife() {
-  const absl::StatusOr<int64_t> end =
-      db_.QueryInt("SELECT value FROM meta WHERE name='change_end'");
+  const absl::StatusOr<int64_t> end = GetMeta("change_end");
   if (!end.ok()) return end.status();
   change_ = static_cast<uint64_t>(*end) - 1;
   change_end_ = static_cast<uint64_t>(*end) + kChangeBlock;
-  absl::Status status = db_.Execute(absl::StrCat(
-      "BEGIN IMMEDIATE;"
-      "UPDATE meta SET value=0 WHERE name='clean_stop';"
-      "UPDATE meta SET value=",
-      change_end_,
-      " WHERE name='change_end';"
-      "DELETE FROM live_leases;"
-      // Those that nothing is left for: their key came to another end than by EraseSession.
-      "DELETE FROM revoked_leases WHERE NOT EXISTS (SELECT 1 FROM sessions AS s"
-      " WHERE s.namespace_id=revoked_leases.namespace_id AND s.key=revoked_leases.key"
-      " AND s.generation=revoked_leases.generation);"
-      "COMMIT"));
+  absl::Status status = begin_.Run();
+  // All of them: those that are as they were made have no checksum yet.
+  for (const char* name : kMetaNames) {
+    if (!status.ok()) break;
+    const absl::StatusOr<int64_t> value = GetMeta(name);
+    status = value.ok() ? SetMeta(name, *value) : value.status();
+  }
+  if (status.ok()) status = SetMeta("clean_stop", 0);
+  if (status.ok()) status = SetMeta("change_end", static_cast<int64_t>(change_end_));
+  if (status.ok()) {
+    status = db_.Execute(
+        "DELETE FROM live_leases;"
+        // Those that nothing is left for: their key came to another end than by EraseSession.
+        "DELETE FROM revoked_leases WHERE NOT EXISTS (SELECT 1 FROM sessions AS s"
+        " WHERE s.namespace_id=revoked_leases.namespace_id AND s.key=revoked_leases.key"
+        " AND s.generation=revoked_leases.generation)");
+  }
+  if (status.ok()) status = commit_.Run();
   if (!status.ok()) db_.Rollback();
   return status;
 }
@@ -132,20 +133,16 @@ absl::Status SqliteWriter::CommitAll(absl::Span<PendingGroup> groups) {
       if (absl::Status status = Apply(mutation); !status.ok()) return status;
     }
     if (!group.clean_stop) continue;
-    set_meta_.BindText(1, "clean_stop");
-    set_meta_.Bind(2, int64_t{1});
-    if (absl::Status status = set_meta_.Run(); !status.ok()) return status;
+    if (absl::Status status = SetMeta("clean_stop", 1); !status.ok()) return status;
   }
   return commit_.Run();
 }
 
 absl::StatusOr<int64_t> SqliteWriter::WriteProbe() {
-  absl::StatusOr<int64_t> probe = db_.QueryInt("SELECT value + 1 FROM meta WHERE name='probe'");
-  if (!probe.ok()) return probe.status();
-  set_meta_.BindText(1, "probe");
-  set_meta_.Bind(2, *probe);
-  if (absl::Status status = set_meta_.Run(); !status.ok()) return status;
-  return probe;
+  const absl::StatusOr<int64_t> last = GetMeta("probe");
+  if (!last.ok()) return last.status();
+  if (absl::Status status = SetMeta("probe", *last + 1); !status.ok()) return status;
+  return *last + 1;
 }
 
 absl::Status SqliteWriter::Apply(Mutation& mutation) {
@@ -199,61 +196,77 @@ absl::Status SqliteWriter::Do(uint32_t id, EraseSession& erase) {
 }
 
 absl::Status SqliteWriter::Do(uint32_t id, AddRevokedLease& add) {
-  add_revoked_.Bind(1, id);
-  add_revoked_.BindBlob(2, add.key);
-  add_revoked_.Bind(3, add.generation);
-  add_revoked_.Bind(4, add.sequence);
+  BindRevokedLease(add_revoked_, id, add);
   return add_revoked_.Run();
 }
 
 absl::Status SqliteWriter::Do(uint32_t id, PutNamespace& put) {
-  put_namespace_.Bind(1, id);
-  put_namespace_.BindText(2, put.name);
-  put_namespace_.BindBlob(3, put.settings);
-  put_namespace_.Bind(4, put.configured);
-  if (!namespaces_before_) namespaces_before_ = namespaces_;
-  namespaces_.insert(id);
-  return put_namespace_.Run();
+  NamespaceRecord& record = ChangeNamespaces()[id];
+  record.id = id;
+  record.name = std::move(put.name);
+  record.settings = std::move(put.settings);
+  record.configured = put.configured;
+  return WriteNamespace(record);
 }
 
 absl::Status SqliteWriter::Do(uint32_t id, PutBounds& put) {
-  put_bounds_.Bind(1, id);
-  put_bounds_.Bind(2, put.numbers_end);
-  put_bounds_.Bind(3, put.revisions_end);
-  put_bounds_.Bind(4, Milliseconds(put.longest_ttl));
-  return put_bounds_.Run();
+  NamespaceRecord& record = ChangeNamespaces()[id];
+  record.numbers_end = put.numbers_end;
+  record.revisions_end = put.revisions_end;
+  // As it will be read.
+  record.longest_ttl = std::chrono::duration_cast<std::chrono::milliseconds>(put.longest_ttl);
+  return WriteNamespace(record);
 }
 
 absl::Status SqliteWriter::Do(uint32_t id, EraseNamespace& erase) {
-  if (!namespaces_before_) namespaces_before_ = namespaces_;
-  namespaces_.erase(id);
+  ChangeNamespaces().erase(id);
   std::string sql = absl::StrCat("DELETE FROM namespaces WHERE id=", id, ";");
   for (const char* table : {"sessions", "checkpoints", "revoked_leases", "live_leases"}) {
     absl::StrAppend(&sql, "DELETE FROM ", table, " WHERE namespace_id=", id, ";");
   }
   if (absl::Status status = db_.Execute(sql); !status.ok()) return status;
-  raise_meta_.BindText(1, "number_floor");
-  raise_meta_.Bind(2, erase.number_floor);
-  return raise_meta_.Run();
+  const absl::StatusOr<int64_t> floor = GetMeta("number_floor");
+  if (!floor.ok()) return floor.status();
+  return SetMeta("number_floor", std::max(*floor, static_cast<int64_t>(erase.number_floor)));
 }
 
 absl::Status SqliteWriter::Do(uint32_t id, AddLiveLease& add) {
-  const LeaseRecord& lease = add.lease;
-  add_live_.Bind(1, id);
-  add_live_.BindBlob(2, lease.key);
-  add_live_.Bind(3, lease.generation);
-  add_live_.Bind(4, lease.sequence);
-  add_live_.Bind(5, lease.exclusive);
-  add_live_.Bind(6, Milliseconds(lease.ttl));
-  add_live_.BindText(7, lease.holder);
+  add.lease.ttl = std::chrono::duration_cast<std::chrono::milliseconds>(add.lease.ttl);
+  BindLiveLease(add_live_, id, add.lease);
   return add_live_.Run();
+}
+
+SqliteWriter::Namespaces& SqliteWriter::ChangeNamespaces() {
+  if (!namespaces_before_) namespaces_before_ = namespaces_;
+  return namespaces_;
+}
+
+absl::Status SqliteWriter::WriteNamespace(const NamespaceRecord& record) {
+  BindNamespace(put_namespace_, record);
+  return put_namespace_.Run();
+}
+
+absl::StatusOr<int64_t> SqliteWriter::GetMeta(absl::string_view name) {
+  const SqliteReset reset(get_meta_);
+  get_meta_.BindText(1, name);
+  const absl::StatusOr<bool> row = get_meta_.Step();
+  if (!row.ok()) return row.status();
+  if (!*row) return absl::InternalError(absl::StrCat("there is no ", name));
+  return get_meta_.Int(0);
+}
+
+absl::Status SqliteWriter::SetMeta(absl::string_view name, int64_t value) {
+  set_meta_.BindText(1, name);
+  set_meta_.Bind(2, value);
+  set_meta_.Bind(3, ChecksumOfMeta(name, value));
+  return set_meta_.Run();
 }
 
 absl::Status SqliteWriter::PutData(uint32_t id, absl::string_view key, absl::string_view data) {
   put_data_.Bind(1, id);
   put_data_.BindBlob(2, key);
   put_data_.BindBlob(3, data);
-  put_data_.Bind(4, ChecksumOf(id, key, data));
+  put_data_.Bind(4, ChecksumOfCheckpoint(id, key, data));
   return put_data_.Run();
 }
 
@@ -261,9 +274,7 @@ absl::Status SqliteWriter::NextChange() {
   // Numbers are not given back when a transaction fails: they only have to grow.
   if (++change_ < change_end_) return absl::OkStatus();
   change_end_ = change_ + kChangeBlock;
-  set_meta_.BindText(1, "change_end");
-  set_meta_.Bind(2, change_end_);
-  return set_meta_.Run();
+  return SetMeta("change_end", static_cast<int64_t>(change_end_));
 }
 
 }  // namespace broker

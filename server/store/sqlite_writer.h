@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -17,9 +17,10 @@ namespace broker {
 // Writes groups of mutations through one connection. Not thread-safe.
 class SqliteWriter {
  public:
-  // `db` must outlive this. `namespaces`: the ids of those that are there.
-  static absl::StatusOr<std::unique_ptr<SqliteWriter>> Create(
-      SqliteDb& db, absl::flat_hash_set<uint32_t> namespaces);
+  using Namespaces = absl::flat_hash_map<uint32_t, NamespaceRecord>;  // By id.
+
+  // `db` must outlive this. `namespaces`: those that are there.
+  static absl::StatusOr<std::unique_ptr<SqliteWriter>> Create(SqliteDb& db, Namespaces namespaces);
 
   // Begins a life: another start must not take this one for stopped cleanly. In one transaction.
   absl::Status BeginLife();
@@ -45,6 +46,11 @@ class SqliteWriter {
   absl::Status Do(uint32_t id, EraseNamespace& erase);
   absl::Status Do(uint32_t id, AddLiveLease& add);
 
+  // To be called before a change.
+  Namespaces& ChangeNamespaces();
+  absl::Status WriteNamespace(const NamespaceRecord& record);
+  absl::StatusOr<int64_t> GetMeta(absl::string_view name);
+  absl::Status SetMeta(absl::string_view name, int64_t value);
   absl::Status PutData(uint32_t id, absl::string_view key, absl::string_view data);
   absl::Status NextChange();
 
@@ -52,11 +58,12 @@ class SqliteWriter {
   SqliteStatement begin_, commit_;
   SqliteStatement put_session_, put_checkpoint_, put_data_, erase_session_, erase_data_;
   SqliteStatement add_revoked_, erase_revoked_, erase_old_revoked_;
-  SqliteStatement put_namespace_, put_bounds_, add_live_, set_meta_, raise_meta_;
+  SqliteStatement put_namespace_, add_live_, set_meta_, get_meta_;
 
-  absl::flat_hash_set<uint32_t> namespaces_;
+  // As they are in the store: a row is written as a whole, for its checksum.
+  Namespaces namespaces_;
   // What they were before the transaction, once it has changed them.
-  std::optional<absl::flat_hash_set<uint32_t>> namespaces_before_;
+  std::optional<Namespaces> namespaces_before_;
   // The last number given to a change, and the first that must not be given before the store knows.
   uint64_t change_ = 0;
   uint64_t change_end_ = 0;
