@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -250,8 +251,11 @@ void QueuedJournal::Fail(std::vector<PendingGroup>& batch, const CommitResult& r
   backoff_ = first_retry_;
   std::deque<CallbackThread::Callback> callbacks;
   for (PendingGroup& group : batch) {
+    // A status of its own for each.
     callbacks.push_back(
-        [done = std::move(group.done), status = result.status]() mutable { done(status); });
+        [done = std::move(group.done), message = std::string(result.status.message())]() mutable {
+          done(MakeError(Reason::kStoreUnavailable, message));
+        });
   }
   callbacks_.Call(std::move(callbacks));
   // Those behind may build on what failed: they must not become durable without it.

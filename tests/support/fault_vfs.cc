@@ -51,6 +51,8 @@ int Write(sqlite3_file* file, const void* data, int size, sqlite3_int64 offset) 
       return SQLITE_IOERR_WRITE;
     case FaultVfs::Verdict::kFull:
       return SQLITE_FULL;
+    case FaultVfs::Verdict::kLie:
+      return SQLITE_OK;
     case FaultVfs::Verdict::kGo:
       break;
   }
@@ -232,7 +234,7 @@ FaultVfs::Verdict FaultVfs::Begin(DiskOp op, const std::string& path) {
   }
   if (failed_ > 0 && !fault_->lasting) return Verdict::kGo;
   ++failed_;
-  return fault_->full ? Verdict::kFull : Verdict::kFail;
+  return fault_->lie ? Verdict::kLie : fault_->full ? Verdict::kFull : Verdict::kFail;
 }
 
 void FaultVfs::NoteOpen(const std::string& path) {

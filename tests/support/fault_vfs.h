@@ -32,6 +32,7 @@ struct DiskFault {
   uint64_t skip = 0;            // So many of those calls still succeed.
   bool lasting = false;         // All that follow fail too, until the fault is cleared.
   bool full = false;            // A write fails because the disk is full, not broken.
+  bool lie = false;             // A write says that it succeeded, and does nothing.
 };
 
 // What becomes of the writes that were not synced when the power fails.
@@ -77,7 +78,7 @@ class FaultVfs {
   // --- for the VFS itself ---
 
   // Whether the call is to fail; notes it, if it changes anything, otherwise.
-  enum class Verdict { kGo, kFail, kFull };
+  enum class Verdict { kGo, kFail, kFull, kLie };
   Verdict Begin(DiskOp op, const std::string& path) ABSL_LOCKS_EXCLUDED(mu_);
   void NoteOpen(const std::string& path) ABSL_LOCKS_EXCLUDED(mu_);
   void Note(DiskOp op, const std::string& path, uint64_t offset, absl::string_view data)
