@@ -132,7 +132,7 @@ class Shard {
   void Deliver(CapacityLedger::Grant grant, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
-  // --- leases: shard_lease.cc ---
+  // --- leases: shard_lease.cc, shard_init.cc, shard_checkpoint.cc ---
   // Of those with a `done`: where they wait for the store it is taken, and called later.
   Answer<SessionInfo> Activate(const LeaseRef& ref, const ActivateParams& params,
                                Done<SessionInfo>& done, Instant now, Effects& fx)
@@ -156,7 +156,7 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void Undo(const LeaseRef& ref, Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
-  // --- endings: shard_end.cc ---
+  // --- endings: shard_end.cc, shard_take.cc ---
   Answer<EndOutcome> End(absl::string_view key, uint32_t hash, uint64_t if_generation,
                          absl::string_view reason, Done<EndOutcome>& done, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
