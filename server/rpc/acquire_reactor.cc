@@ -58,7 +58,7 @@ void AcquireReactor::OnAcquired(absl::StatusOr<Acquired> outcome) {
     // Encoded first, so that as little as possible lies between the look at the cancellation and
     // Finish.
     pb::AcquireResponse message;
-    ToProto(*outcome, message);
+    ToProto(*outcome, broker_.LeaseIdOf(outcome->lease), message);
     Encode(message, *response_);
     if (context_.IsCancelled()) {
       broker_.UndoAcquire(*outcome);

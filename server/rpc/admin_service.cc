@@ -15,16 +15,6 @@ namespace {
 
 namespace pb = ::sessionbroker::v1;
 
-absl::Status UpdateOneNamespace(Broker& broker, const pb::UpdateNamespaceRequest& request,
-                                pb::UpdateNamespaceResponse& response) {
-  const absl::StatusOr<NamespaceInfo> info = broker.UpdateNamespace(
-      request.name(),
-      [&request](NamespaceSettings& settings) { return ApplyUpdate(request, settings); });
-  if (!info.ok()) return info.status();
-  ToProto(*info, *response.mutable_namespace_());
-  return absl::OkStatus();
-}
-
 absl::Status ListSomeNamespaces(Broker& broker, const pb::ListNamespacesRequest& request,
                                 pb::ListNamespacesResponse& response) {
   const std::string after =
@@ -54,9 +44,17 @@ grpc::ServerUnaryReactor* AdminService::GetNamespace(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* AdminService::UpdateNamespace(grpc::CallbackServerContext* context,
                                                         const grpc::ByteBuffer* in,
                                                         grpc::ByteBuffer* out) {
-  return ServeUnary<pb::UpdateNamespaceRequest, pb::UpdateNamespaceResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
-        return UpdateOneNamespace(broker_, request, response);
+  return ServeWaiting<pb::UpdateNamespaceRequest, pb::UpdateNamespaceResponse>(
+      context, in, out, open_,
+      [](const NamespaceInfo& info, auto& response) {
+        ToProto(info, *response.mutable_namespace_());
+      },
+      [this](const auto& request, const auto& reply) {
+        // A copy: it may be another one's turn before.
+        return broker_.UpdateNamespace(
+            request.name(),
+            [request](NamespaceSettings& settings) { return ApplyUpdate(request, settings); },
+            reply);
       });
 }
 
@@ -72,9 +70,11 @@ grpc::ServerUnaryReactor* AdminService::ListNamespaces(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* AdminService::DeleteNamespace(grpc::CallbackServerContext* context,
                                                         const grpc::ByteBuffer* in,
                                                         grpc::ByteBuffer* out) {
-  return ServeUnary<pb::DeleteNamespaceRequest, pb::DeleteNamespaceResponse>(
-      context, in, out,
-      [this](const auto& request, auto&) { return broker_.DeleteNamespace(request.name()); });
+  return ServeWaiting<pb::DeleteNamespaceRequest, pb::DeleteNamespaceResponse>(
+      context, in, out, open_, [](bool, auto&) {},
+      [this](const auto& request, const auto& reply) {
+        return broker_.DeleteNamespace(request.name(), reply);
+      });
 }
 
 }  // namespace broker

@@ -5,6 +5,7 @@
 #include <grpcpp/support/server_callback.h>
 
 #include "server/broker/broker.h"
+#include "server/rpc/open_calls.h"
 #include "sessionbroker/v1/broker.grpc.pb.h"
 
 namespace broker {
@@ -22,13 +23,14 @@ using Raw =
 
 // AdminService over gRPC: reads and checks, calls the broker, writes. Decides nothing.
 //
-// No method blocks: what a changed limit asks for, such as evictions, is the reaper's work, which
-// the broker wakes for it.
+// No method blocks: what is to be durable is answered when it is, and what a changed limit asks
+// for, such as evictions, is the reaper's work, which the broker wakes for it.
 //
-// Thread-safe. `broker` must outlive the server that this is registered with.
+// Thread-safe. `broker` and `open`, where the calls that wait are counted, must outlive the server
+// that this is registered with.
 class AdminService final : public admin_service_internal::Raw {
  public:
-  explicit AdminService(Broker& broker) : broker_(broker) {}
+  AdminService(Broker& broker, OpenCalls& open) : broker_(broker), open_(open) {}
 
   grpc::ServerUnaryReactor* GetNamespace(grpc::CallbackServerContext* context,
                                          const grpc::ByteBuffer* in,
@@ -45,6 +47,7 @@ class AdminService final : public admin_service_internal::Raw {
 
  private:
   Broker& broker_;
+  OpenCalls& open_;
 };
 
 }  // namespace broker

@@ -4,7 +4,6 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/check.h"
-#include "server/broker/lease_id.h"
 
 namespace broker {
 namespace {
@@ -23,6 +22,10 @@ pb::SessionState ToProto(SessionState state) {
       return pb::SESSION_STATE_INITIALIZING;
     case SessionState::kActive:
       return pb::SESSION_STATE_ACTIVE;
+    case SessionState::kSuspending:
+      return pb::SESSION_STATE_SUSPENDING;
+    case SessionState::kEnding:
+      return pb::SESSION_STATE_ENDING;
     case SessionState::kSuspended:
       return pb::SESSION_STATE_SUSPENDED;
     case SessionState::kEnded:
@@ -62,11 +65,23 @@ void ToProto(const SessionInfo& info, pb::Session& message) {
     ToProto(*info.max_expire_time, *message.mutable_max_expire_time());
   }
   message.set_revision(info.revision);
+  if (info.checkpoint.has_value()) {
+    message.set_checkpoint_bytes(info.checkpoint->bytes);
+    ToProto(info.checkpoint->time, *message.mutable_checkpoint_time());
+  }
 }
 
-void ToProto(const Acquired& acquired, pb::AcquireResponse& message) {
+size_t EncodedSizeOf(const SessionInfo& info) {
+  // What is not text: numbers, times, and the lengths of what is.
+  size_t size = 200;
+  size += info.namespace_name.size() + info.key.size() + info.endpoint.size() + info.owner.size();
+  for (const auto& [name, value] : info.labels) size += 10 + name.size() + value.size();
+  return size;
+}
+
+void ToProto(const Acquired& acquired, const std::string& lease_id, pb::AcquireResponse& message) {
   pb::Lease& lease = *message.mutable_lease();
-  lease.set_lease_id(FormatLeaseId(acquired.lease));
+  lease.set_lease_id(lease_id);
   lease.set_fencing_token(acquired.lease.sequence);
   ToProto(acquired.ttl, *lease.mutable_ttl());
   lease.set_mode(ToProto(acquired.mode));
@@ -79,6 +94,12 @@ void ToProto(const Acquired& acquired, pb::AcquireResponse& message) {
     session.set_endpoint(acquired.endpoint);
   }
   message.set_must_initialize(acquired.must_initialize);
+  if (acquired.checkpoint != nullptr) {
+    pb::SessionCheckpoint& checkpoint = *message.mutable_checkpoint();
+    checkpoint.set_data(acquired.checkpoint->data);
+    checkpoint.set_generation(acquired.checkpoint->info.generation);
+    ToProto(acquired.checkpoint->info.time, *checkpoint.mutable_create_time());
+  }
   message.set_reset(acquired.reset);
   if (acquired.displaced != nullptr) {
     ToProto(*acquired.displaced, *message.mutable_displaced());
@@ -123,6 +144,10 @@ std::optional<SessionState> FromProto(pb::SessionState state) {
       return SessionState::kInitializing;
     case pb::SESSION_STATE_ACTIVE:
       return SessionState::kActive;
+    case pb::SESSION_STATE_SUSPENDING:
+      return SessionState::kSuspending;
+    case pb::SESSION_STATE_ENDING:
+      return SessionState::kEnding;
     case pb::SESSION_STATE_SUSPENDED:
       return SessionState::kSuspended;
     default:

@@ -2,7 +2,10 @@
 
 #include <google/protobuf/duration.pb.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 
 #include "absl/status/statusor.h"
@@ -16,14 +19,15 @@ namespace {
 
 namespace pb = ::sessionbroker::v1;
 
-using Count = std::optional<uint32_t> NamespaceSettings::*;
 using Span = std::optional<Duration> NamespaceSettings::*;
 
-struct CountField {
+// One that is on the wire as it is in the settings.
+template <typename T>
+struct PlainField {
   const char* name;
   bool (pb::NamespaceConfig::*has)() const;
-  uint32_t (pb::NamespaceConfig::*get)() const;
-  Count setting;
+  T (pb::NamespaceConfig::*get)() const;
+  std::optional<T> NamespaceSettings::*setting;
 };
 
 struct SpanField {
@@ -34,13 +38,23 @@ struct SpanField {
 };
 
 // Every field of the config but the policy, which has a type of its own.
-constexpr CountField kCounts[] = {
+constexpr PlainField<uint32_t> kCounts[] = {
     {"max_sessions", &pb::NamespaceConfig::has_max_sessions, &pb::NamespaceConfig::max_sessions,
      &NamespaceSettings::max_sessions},
     {"max_sessions_per_owner", &pb::NamespaceConfig::has_max_sessions_per_owner,
      &pb::NamespaceConfig::max_sessions_per_owner, &NamespaceSettings::max_sessions_per_owner},
     {"max_waiters", &pb::NamespaceConfig::has_max_waiters, &pb::NamespaceConfig::max_waiters,
      &NamespaceSettings::max_waiters},
+};
+
+constexpr PlainField<uint64_t> kSizes[] = {
+    {"max_checkpoint_bytes", &pb::NamespaceConfig::has_max_checkpoint_bytes,
+     &pb::NamespaceConfig::max_checkpoint_bytes, &NamespaceSettings::max_checkpoint_bytes},
+};
+
+constexpr PlainField<bool> kSwitches[] = {
+    {"require_checkpoint", &pb::NamespaceConfig::has_require_checkpoint,
+     &pb::NamespaceConfig::require_checkpoint, &NamespaceSettings::require_checkpoint},
 };
 
 constexpr SpanField kSpans[] = {
@@ -80,6 +94,16 @@ struct Selection {
   }
 };
 
+template <typename T, size_t kCount>
+void ApplyPlain(const PlainField<T> (&fields)[kCount], const pb::NamespaceConfig& config,
+                const Selection& selection, NamespaceSettings& settings) {
+  for (const PlainField<T>& field : fields) {
+    const bool present = (config.*field.has)();
+    if (!selection.Touches(field.name, present)) continue;
+    settings.*field.setting = present ? std::optional<T>((config.*field.get)()) : std::nullopt;
+  }
+}
+
 absl::Status ApplyIdlePolicy(const pb::NamespaceConfig& config, absl::string_view path,
                              NamespaceSettings& settings) {
   switch (config.idle_policy()) {
@@ -103,12 +127,9 @@ absl::Status ApplyIdlePolicy(const pb::NamespaceConfig& config, absl::string_vie
 
 absl::Status Apply(const pb::NamespaceConfig& config, const Selection& selection,
                    absl::string_view path, NamespaceSettings& settings) {
-  for (const CountField& field : kCounts) {
-    const bool present = (config.*field.has)();
-    if (!selection.Touches(field.name, present)) continue;
-    settings.*field.setting =
-        present ? std::optional<uint32_t>((config.*field.get)()) : std::nullopt;
-  }
+  ApplyPlain(kCounts, config, selection, settings);
+  ApplyPlain(kSizes, config, selection, settings);
+  ApplyPlain(kSwitches, config, selection, settings);
   for (const SpanField& field : kSpans) {
     const bool present = (config.*field.has)();
     if (!selection.Touches(field.name, present)) continue;
@@ -125,14 +146,15 @@ absl::Status Apply(const pb::NamespaceConfig& config, const Selection& selection
   return absl::OkStatus();
 }
 
+template <typename Fields>
+bool HasName(const Fields& fields, const std::string& name) {
+  return std::any_of(std::begin(fields), std::end(fields),
+                     [&](const auto& field) { return name == field.name; });
+}
+
 bool IsField(const std::string& name) {
-  for (const CountField& field : kCounts) {
-    if (name == field.name) return true;
-  }
-  for (const SpanField& field : kSpans) {
-    if (name == field.name) return true;
-  }
-  return name == kIdlePolicy;
+  return HasName(kCounts, name) || HasName(kSizes, name) || HasName(kSwitches, name) ||
+         HasName(kSpans, name) || name == kIdlePolicy;
 }
 
 pb::IdlePolicy WritePolicy(IdlePolicy policy) {
@@ -162,6 +184,8 @@ void WriteConfig(const NamespaceConfig& config, pb::NamespaceConfig& message) {
   ToProto(config.default_wait_timeout, *message.mutable_default_wait_timeout());
   ToProto(config.suspended_retention, *message.mutable_suspended_retention());
   message.set_idle_policy(WritePolicy(config.idle_policy));
+  message.set_max_checkpoint_bytes(config.max_checkpoint_bytes);
+  message.set_require_checkpoint(config.require_checkpoint);
 }
 
 }  // namespace
@@ -192,10 +216,15 @@ void ToProto(const NamespaceInfo& info, pb::Namespace& message) {
   usage.set_initializing(static_cast<uint32_t>(info.stats.initializing));
   usage.set_active(static_cast<uint32_t>(info.stats.active));
   usage.set_pinned(static_cast<uint32_t>(info.stats.pinned));
+  usage.set_suspending(static_cast<uint32_t>(info.stats.suspending));
+  usage.set_ending(static_cast<uint32_t>(info.stats.ending));
   usage.set_suspended(info.stats.suspended);
   usage.set_leases(static_cast<uint32_t>(info.stats.leases));
   usage.set_waiters(static_cast<uint32_t>(info.stats.waiters));
   usage.set_subscribers(info.events.subscribers);
+  if (info.recovery_end.has_value()) {
+    ToProto(*info.recovery_end, *usage.mutable_recovery_end_time());
+  }
 }
 
 }  // namespace broker

@@ -1,6 +1,7 @@
 #include "server/rpc/page_token.h"
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
@@ -10,12 +11,14 @@
 #include "absl/strings/str_split.h"
 #include "server/base/error.h"
 #include "server/rpc/field_checks.h"
+#include "server/rpc/utf8.h"
 
 namespace broker {
 namespace {
 
 // A version in front, so that a later broker can tell its tokens from ours.
 constexpr absl::string_view kSessions = "s1:";
+constexpr absl::string_view kStoredSessions = "t1:";
 constexpr absl::string_view kNamespaces = "n1:";
 
 absl::Status Malformed() {
@@ -35,12 +38,19 @@ std::optional<std::string> Unwrap(absl::string_view token, absl::string_view kin
 }  // namespace
 
 std::string WriteSessionPageToken(const ListCursor& cursor) {
+  if (cursor.stored) return absl::WebSafeBase64Escape(absl::StrCat(kStoredSessions, cursor.after));
   return absl::WebSafeBase64Escape(absl::StrCat(kSessions, cursor.shard, ".", cursor.slot));
 }
 
 absl::StatusOr<ListCursor> ReadSessionPageToken(absl::string_view token) {
   ListCursor cursor;
   if (token.empty()) return cursor;
+  if (std::optional<std::string> after = Unwrap(token, kStoredSessions)) {
+    if (after->size() > kMaxKeyBytes || !IsValidUtf8(*after)) return Malformed();
+    cursor.stored = true;
+    cursor.after = *std::move(after);
+    return cursor;
+  }
   const std::optional<std::string> text = Unwrap(token, kSessions);
   if (!text.has_value()) return Malformed();
   const std::vector<std::string> parts = absl::StrSplit(*text, '.');

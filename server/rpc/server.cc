@@ -47,6 +47,7 @@ void SetChannelArguments(const RpcServer::Options& options, grpc::ServerBuilder&
 RpcServer::RpcServer(const Options& options, Broker& broker, const Clock& raw_clock)
     : broker_(broker),
       raw_clock_(raw_clock),
+      store_health_(options.store_health),
       streams_(options.max_subscribers, [this] { WakeStreams(); }),
       stream_context_{broker,
                       streams_,
@@ -55,7 +56,7 @@ RpcServer::RpcServer(const Options& options, Broker& broker, const Clock& raw_cl
                       options.max_stream_age,
                       options.stream_write_timeout},
       session_service_(broker, open_calls_, stream_context_),
-      admin_service_(broker) {}
+      admin_service_(broker, open_calls_) {}
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view listen,
                                                             const Options& options, Broker& broker,
@@ -85,6 +86,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view li
   for (const char* name : {"", kSessionServiceName, kAdminServiceName}) {
     health->SetServingStatus(name, true);
   }
+  if (self->store_health_ != nullptr) self->store_health_->TellTo(health);
   self->stream_thread_ = std::make_unique<PeriodicThread>(
       "streams", kStreamPeriod, [raw = self.get()] { raw->RunStreams(); });
   self->stream_thread_to_wake_ = self->stream_thread_.get();
@@ -130,6 +132,7 @@ RpcServer::~RpcServer() {
 void RpcServer::Shutdown(Duration grace) {
   if (down_) return;
   down_ = true;
+  if (store_health_ != nullptr) store_health_->TellTo(nullptr);
   // Health first, so that who watches it goes elsewhere before calls are refused.
   server_->GetHealthCheckService()->Shutdown();
   broker_.Shutdown();

@@ -20,12 +20,14 @@
 #include "server/rpc/loop_watchdog.h"
 #include "server/rpc/open_calls.h"
 #include "server/rpc/session_service.h"
+#include "server/rpc/store_health.h"
 #include "server/rpc/stream_registry.h"
 #include "server/rpc/subscribe_reactor.h"
 
 namespace broker {
 
-// The gRPC server with everything on it: both services, health (of the whole and per service),
+// The gRPC server with everything on it: both services, health (of the whole, per service, and of
+// the store),
 // reflection, the accept loop, the watchdog of the event loop.
 //
 //   serving --- Shutdown() ---> health says NOT_SERVING, waiters are told, calls are finished --->
@@ -49,6 +51,8 @@ class RpcServer {
     Duration max_stream_age = std::chrono::hours(1);
     // See StreamContext.
     Duration stream_write_timeout = std::chrono::seconds(30);
+    // Told where health is asked for, while the server runs. Null: there is no store.
+    StoreHealth* store_health = nullptr;
   };
 
   // How long is waited for answers to go out, once all have been given, at the most and at the
@@ -89,6 +93,7 @@ class RpcServer {
 
   Broker& broker_;
   const Clock& raw_clock_;
+  StoreHealth* const store_health_;
   OpenCalls open_calls_;
   // The thread that tells streams of events and of the time, which is more than a gRPC thread or
   // the reaper should have to wait for. Null before it runs and after.

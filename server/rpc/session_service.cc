@@ -1,7 +1,10 @@
 #include "server/rpc/session_service.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,31 +24,32 @@ namespace pb = ::sessionbroker::v1;
 // default of 4 MiB.
 constexpr size_t kMaxPageBytes = 3 << 20;
 
-absl::Status ActivateSession(Broker& broker, const pb::ActivateRequest& request,
-                             pb::ActivateResponse& response) {
-  absl::StatusOr<SessionInfo> session;
+std::optional<absl::string_view> Given(bool present, const std::string& data) {
+  return present ? std::optional<absl::string_view>(data) : std::nullopt;
+}
+
+Answer<SessionInfo> ActivateSession(Broker& broker, const pb::ActivateRequest& request,
+                                    Done<SessionInfo> done) {
   if (request.has_activated()) {
-    const Labels labels = FromProto(request.activated().labels());
+    const pb::Activated& activated = request.activated();
+    const Labels labels = FromProto(activated.labels());
     ActivateParams params;
-    params.endpoint = request.activated().endpoint();
+    params.endpoint = activated.endpoint();
     params.labels = &labels;
-    session = broker.Activate(request.lease_id(), params);
-  } else {
-    InitFailureParams params;
-    params.message = request.failure().message();
-    params.retry_after = FromProto(request.failure().retry_after());
-    session = broker.FailInit(request.lease_id(), params);
+    params.checkpoint = Given(activated.has_checkpoint(), activated.checkpoint());
+    return broker.Activate(request.lease_id(), params, std::move(done));
   }
-  if (!session.ok()) return session.status();
-  ToProto(*session, *response.mutable_session());
-  return absl::OkStatus();
+  InitFailureParams params;
+  params.message = request.failure().message();
+  params.retry_after = FromProto(request.failure().retry_after());
+  return broker.FailInit(request.lease_id(), params, std::move(done));
 }
 
 absl::Status RenewLeases(Broker& broker, const pb::RenewRequest& request,
                          pb::RenewResponse& response) {
   const std::vector<absl::string_view> lease_ids(request.lease_ids().begin(),
                                                  request.lease_ids().end());
-  for (const RenewOutcome& outcome : broker.Renew(lease_ids)) {
+  for (const RenewOutcome& outcome : broker.Renew(lease_ids, request.holder())) {
     pb::RenewResult& result = *response.add_results();
     result.set_status(ToProto(outcome.status));
     if (outcome.status == LeaseStatus::kHeld) ToProto(outcome.ttl, *result.mutable_ttl());
@@ -53,51 +57,24 @@ absl::Status RenewLeases(Broker& broker, const pb::RenewRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status ReleaseLease(Broker& broker, const pb::ReleaseRequest& request,
-                          pb::ReleaseResponse& response) {
-  const absl::StatusOr<ReleaseOutcome> outcome =
-      broker.Release(request.lease_id(), FromProto(request.disposition()));
-  if (!outcome.ok()) return outcome.status();
-  response.set_released(outcome->released);
-  response.set_status(ToProto(outcome->status));
-  response.set_pins(outcome->pins);
-  return absl::OkStatus();
+Answer<ReleaseOutcome> ReleaseLease(Broker& broker, const pb::ReleaseRequest& request,
+                                    Done<ReleaseOutcome> done) {
+  ReleaseParams params;
+  params.disposition = FromProto(request.disposition());
+  params.checkpoint = Given(request.has_checkpoint(), request.checkpoint());
+  return broker.Release(request.lease_id(), params, std::move(done));
 }
 
-absl::Status EndSession(Broker& broker, const pb::EndRequest& request, pb::EndResponse& response) {
-  const absl::StatusOr<EndOutcome> outcome =
-      broker.End(request.namespace_(), request.key(), request.if_generation(), request.reason());
-  if (!outcome.ok()) return outcome.status();
-  response.set_ended(outcome->ended);
-  if (outcome->session.has_value()) {
-    ToProto(*outcome->session, *response.mutable_session());
-  }
-  return absl::OkStatus();
+size_t EncodedSizeOf(const ListOutcome& page) {
+  size_t size = 0;
+  for (const SessionInfo& session : page.sessions) size += EncodedSizeOf(session);
+  return size;
 }
 
-absl::Status GetOneSession(Broker& broker, const pb::GetSessionRequest& request,
-                           pb::GetSessionResponse& response) {
-  const absl::StatusOr<SessionInfo> session =
-      broker.GetSession(request.namespace_(), request.key());
-  if (!session.ok()) return session.status();
-  ToProto(*session, *response.mutable_session());
-  return absl::OkStatus();
-}
-
-// False when the page is too big.
-bool FillPage(const Broker& broker, const pb::ListSessionsRequest& request,
-              const ListParams& params, pb::ListSessionsResponse& response) {
-  const ListCursor from = *ReadSessionPageToken(request.page_token());  // Validate() has seen it.
-  const ListOutcome page = broker.ListSessions(request.namespace_(), params, from);
-  for (const SessionInfo& session : page.sessions) {
-    ToProto(session, *response.add_sessions());
-  }
-  if (page.next.has_value()) response.set_next_page_token(WriteSessionPageToken(*page.next));
-  return response.ByteSizeLong() <= kMaxPageBytes;
-}
-
-absl::Status ListSomeSessions(Broker& broker, const pb::ListSessionsRequest& request,
-                              pb::ListSessionsResponse& response) {
+// `reply`: a Done, which is copied for each try.
+template <typename Reply>
+Answer<ListOutcome> ListSomeSessions(const Broker& broker, const pb::ListSessionsRequest& request,
+                                     const Reply& reply) {
   const Labels labels = FromProto(request.labels());
   ListParams params;
   params.key_prefix = request.key_prefix();
@@ -110,14 +87,19 @@ absl::Status ListSomeSessions(Broker& broker, const pb::ListSessionsRequest& req
     }
   }
   // Only states that nothing is in: an empty page, where an empty filter would be everything.
-  if (request.states_size() > 0 && params.states.empty()) return absl::OkStatus();
+  if (request.states_size() > 0 && params.states.empty()) return ListOutcome{};
   params.limit = request.page_size() == 0 ? kDefaultPageSize : request.page_size();
-  // No single session comes near the bound, so this ends.
-  while (!FillPage(broker, request, params, response) && params.limit > 1) {
+  const ListCursor from = *ReadSessionPageToken(request.page_token());  // Validate() has seen it.
+  // What comes from the store is bounded there. No single session comes near the bound, so this
+  // ends.
+  while (true) {
+    Answer<ListOutcome> page =
+        broker.ListSessions(request.namespace_(), params, from, Done<ListOutcome>(reply));
+    if (!page || !page->ok() || params.limit <= 1 || EncodedSizeOf(**page) <= kMaxPageBytes) {
+      return page;
+    }
     params.limit /= 2;
-    response.Clear();
   }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -137,9 +119,13 @@ grpc::ServerUnaryReactor* SessionService::Acquire(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* SessionService::Activate(grpc::CallbackServerContext* context,
                                                    const grpc::ByteBuffer* in,
                                                    grpc::ByteBuffer* out) {
-  return ServeUnary<pb::ActivateRequest, pb::ActivateResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
-        return ActivateSession(broker_, request, response);
+  return ServeWaiting<pb::ActivateRequest, pb::ActivateResponse>(
+      context, in, out, open_,
+      [](const SessionInfo& session, auto& response) {
+        ToProto(session, *response.mutable_session());
+      },
+      [this](const auto& request, const auto& reply) {
+        return ActivateSession(broker_, request, reply);
       });
 }
 
@@ -151,38 +137,87 @@ grpc::ServerUnaryReactor* SessionService::Renew(grpc::CallbackServerContext* con
       });
 }
 
+grpc::ServerUnaryReactor* SessionService::Checkpoint(grpc::CallbackServerContext* context,
+                                                     const grpc::ByteBuffer* in,
+                                                     grpc::ByteBuffer* out) {
+  return ServeWaiting<pb::CheckpointRequest, pb::CheckpointResponse>(
+      context, in, out, open_,
+      [](uint64_t revision, auto& response) { response.set_revision(revision); },
+      [this](const auto& request, const auto& reply) {
+        return broker_.Checkpoint(request.lease_id(), request.data(), reply);
+      });
+}
+
 grpc::ServerUnaryReactor* SessionService::Release(grpc::CallbackServerContext* context,
                                                   const grpc::ByteBuffer* in,
                                                   grpc::ByteBuffer* out) {
-  return ServeUnary<pb::ReleaseRequest, pb::ReleaseResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
-        return ReleaseLease(broker_, request, response);
+  return ServeWaiting<pb::ReleaseRequest, pb::ReleaseResponse>(
+      context, in, out, open_,
+      [](const ReleaseOutcome& outcome, auto& response) {
+        response.set_released(outcome.released);
+        response.set_status(ToProto(outcome.status));
+        response.set_pins(outcome.pins);
+      },
+      [this](const auto& request, const auto& reply) {
+        return ReleaseLease(broker_, request, reply);
       });
 }
 
 grpc::ServerUnaryReactor* SessionService::End(grpc::CallbackServerContext* context,
                                               const grpc::ByteBuffer* in, grpc::ByteBuffer* out) {
-  return ServeUnary<pb::EndRequest, pb::EndResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
-        return EndSession(broker_, request, response);
+  return ServeWaiting<pb::EndRequest, pb::EndResponse>(
+      context, in, out, open_,
+      [](const EndOutcome& outcome, auto& response) {
+        response.set_ended(outcome.ended);
+        if (outcome.session.has_value()) ToProto(*outcome.session, *response.mutable_session());
+      },
+      [this](const auto& request, const auto& reply) {
+        return broker_.End(request.namespace_(), request.key(), request.if_generation(),
+                           request.reason(), reply);
+      });
+}
+
+grpc::ServerUnaryReactor* SessionService::Suspend(grpc::CallbackServerContext* context,
+                                                  const grpc::ByteBuffer* in,
+                                                  grpc::ByteBuffer* out) {
+  return ServeWaiting<pb::SuspendRequest, pb::SuspendResponse>(
+      context, in, out, open_,
+      [](const SessionInfo& session, auto& response) {
+        ToProto(session, *response.mutable_session());
+      },
+      [this](const auto& request, const auto& reply) {
+        return broker_.Suspend(request.namespace_(), request.key(), request.if_generation(), reply);
       });
 }
 
 grpc::ServerUnaryReactor* SessionService::GetSession(grpc::CallbackServerContext* context,
                                                      const grpc::ByteBuffer* in,
                                                      grpc::ByteBuffer* out) {
-  return ServeUnary<pb::GetSessionRequest, pb::GetSessionResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
-        return GetOneSession(broker_, request, response);
+  return ServeWaiting<pb::GetSessionRequest, pb::GetSessionResponse>(
+      context, in, out, open_,
+      [](const SessionInfo& session, auto& response) {
+        ToProto(session, *response.mutable_session());
+      },
+      [this](const auto& request, const auto& reply) {
+        return broker_.GetSession(request.namespace_(), request.key(), reply);
       });
 }
 
 grpc::ServerUnaryReactor* SessionService::ListSessions(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* in,
                                                        grpc::ByteBuffer* out) {
-  return ServeUnary<pb::ListSessionsRequest, pb::ListSessionsResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
-        return ListSomeSessions(broker_, request, response);
+  return ServeWaiting<pb::ListSessionsRequest, pb::ListSessionsResponse>(
+      context, in, out, open_,
+      [](const ListOutcome& page, auto& response) {
+        for (const SessionInfo& session : page.sessions) {
+          ToProto(session, *response.add_sessions());
+        }
+        if (page.next.has_value()) {
+          response.set_next_page_token(WriteSessionPageToken(*page.next));
+        }
+      },
+      [this](const auto& request, const auto& reply) {
+        return ListSomeSessions(broker_, request, reply);
       });
 }
 

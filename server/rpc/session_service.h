@@ -18,17 +18,20 @@ using Raw =
     S::WithRawCallbackMethod_Acquire<
     S::WithRawCallbackMethod_Activate<
     S::WithRawCallbackMethod_Renew<
+    S::WithRawCallbackMethod_Checkpoint<
     S::WithRawCallbackMethod_Release<
     S::WithRawCallbackMethod_End<
+    S::WithRawCallbackMethod_Suspend<
     S::WithRawCallbackMethod_GetSession<
     S::WithRawCallbackMethod_ListSessions<
-    S::WithRawCallbackMethod_Subscribe<S::Service>>>>>>>>;
+    S::WithRawCallbackMethod_Subscribe<S::Service>>>>>>>>>>;
 // clang-format on
 }  // namespace session_service_internal
 
 // SessionBrokerService over gRPC: reads and checks, calls the broker, writes. Decides nothing.
 //
-// No method blocks. All but Acquire and Subscribe are answered on the thread that read them.
+// No method blocks. What waits neither for other callers nor for the journal is answered on the
+// thread that read it.
 //
 // Thread-safe. `broker`, `open`, where the calls that wait are counted, and `streams` must outlive
 // the server that this is registered with.
@@ -43,10 +46,14 @@ class SessionService final : public session_service_internal::Raw {
                                      const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
   grpc::ServerUnaryReactor* Renew(grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
                                   grpc::ByteBuffer* out) override;
+  grpc::ServerUnaryReactor* Checkpoint(grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
   grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* context,
                                     const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
   grpc::ServerUnaryReactor* End(grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
                                 grpc::ByteBuffer* out) override;
+  grpc::ServerUnaryReactor* Suspend(grpc::CallbackServerContext* context,
+                                    const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
   grpc::ServerUnaryReactor* GetSession(grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
   grpc::ServerUnaryReactor* ListSessions(grpc::CallbackServerContext* context,

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/error.h"
 #include "server/rpc/convert.h"
@@ -26,12 +27,8 @@ constexpr Duration kLinger = std::chrono::seconds(5);
 // Pieces of the table looked at in one go: a gRPC thread does it.
 constexpr int kPiecesPerTurn = 32;
 
-// About what it takes when encoded.
-size_t SizeOf(const SessionInfo& session) {
-  size_t size = 100 + session.key.size() + session.endpoint.size() + session.owner.size();
-  for (const auto& [name, value] : session.labels) size += 6 + name.size() + value.size();
-  return size;
-}
+// Suspended sessions that are asked for at a time: a message of about 64 KiB.
+constexpr size_t kStoredPage = 100;
 
 EventFilter FilterOf(const pb::SubscribeRequest& request) {
   EventFilter filter;
@@ -41,6 +38,17 @@ EventFilter FilterOf(const pb::SubscribeRequest& request) {
   if (request.types_size() > 0) filter.types = 0;
   for (const int type : request.types()) filter.types |= Bit(static_cast<EventType>(type));
   return filter;
+}
+
+// What asking for one key brought: that it is not there is no error.
+absl::StatusOr<ListOutcome> AsPage(absl::StatusOr<SessionInfo> found) {
+  ListOutcome page;
+  if (found.ok()) {
+    page.sessions.push_back(*std::move(found));
+  } else if (!absl::IsNotFound(found.status())) {
+    return found.status();
+  }
+  return page;
 }
 
 Duration HeartbeatOf(const pb::SubscribeRequest& request) {
@@ -108,26 +116,28 @@ absl::Status SubscribeReactor::RegisterLocked(const pb::SubscribeRequest& reques
     initial_labels_ = FromProto(request.labels());
     initial_prefix_ = request.key_prefix();
     initial_cursor_ = ListCursor{};
+    if (initial_keys_.empty()) stored_after_ = "";
   }
   return absl::OkStatus();
 }
 
 absl::Status SubscribeReactor::FollowGenerationLocked(const pb::SubscribeRequest& request) {
-  // After registering: if it ends from here on, there is an event that says so.
-  const absl::StatusOr<SessionInfo> session =
-      shared_.broker.GetSession(request.namespace_(), request.keys(0));
-  const bool live = session.ok() && session->state != SessionState::kSuspended;
+  // After registering: if it ends from here on, there is an event that says so. What is live is in
+  // the table; what only the store has is not.
+  std::vector<SessionInfo> found;
+  InitialCut ignored;
+  shared_.broker.ReadKey(*stream_, ListParams(), request.keys(0), found, ignored);
+  const bool live = !found.empty() && found[0].state != SessionState::kSuspended;
   uint64_t generation = request.generation();
   if (generation == 0) {
-    if (!session.ok()) return session.status();
     if (!live) {
       return KeyError(Reason::kSessionNotFound, NamespaceOrDefault(request.namespace_()),
                       request.keys(0), "no generation of it is live");
     }
-    generation = session->generation;
+    generation = found[0].generation;
   }
   // What is over may have ended after the revision to resume from: its event is still to come then.
-  if (!live || session->generation != generation) over_at_ = stream_->table->revision();
+  if (!live || found[0].generation != generation) over_at_ = stream_->table->revision();
   stream_->subscription->SetUntilEndOf(generation);  // The first reading goes beyond over_at_.
   return absl::OkStatus();
 }
@@ -208,10 +218,13 @@ void SubscribeReactor::OnDone() {
 }
 
 void SubscribeReactor::SendNextLocked() {
-  while (!finished_ && !writing_ && !reading_) {
+  while (!finished_ && !writing_ && !reading_ && !asking_) {
     switch (phase_) {
       case Phase::kInitial:
-        if (!SendInitialLocked()) {
+        if (!SendInitialLocked()) phase_ = Phase::kStored;
+        break;
+      case Phase::kStored:
+        if (!AskStoreLocked()) {
           stream_->subscription->SetCut(std::move(cut_));
           phase_ = Phase::kSynced;
         }
@@ -227,10 +240,15 @@ void SubscribeReactor::SendNextLocked() {
   }
 }
 
-bool SubscribeReactor::SendInitialLocked() {
+ListParams SubscribeReactor::WantedLocked() const {
   ListParams wanted;
   wanted.key_prefix = initial_prefix_;
   if (!initial_labels_.empty()) wanted.labels = &initial_labels_;
+  return wanted;
+}
+
+bool SubscribeReactor::SendInitialLocked() {
+  const ListParams wanted = WantedLocked();
   std::vector<SessionInfo> sessions;
   size_t bytes = 0;
   for (int i = 0; i < kPiecesPerTurn && bytes < kMessageBytes && initial_cursor_; ++i) {
@@ -240,10 +258,11 @@ bool SubscribeReactor::SendInitialLocked() {
           shared_.broker.ReadPiece(*stream_, wanted, *initial_cursor_, sessions, cut_);
     } else {
       shared_.broker.ReadKey(*stream_, wanted, initial_keys_.back(), sessions, cut_);
+      if (sessions.size() == before) stored_keys_.push_back(std::move(initial_keys_.back()));
       initial_keys_.pop_back();
       if (initial_keys_.empty()) initial_cursor_.reset();
     }
-    for (size_t j = before; j < sessions.size(); ++j) bytes += SizeOf(sessions[j]);
+    for (size_t j = before; j < sessions.size(); ++j) bytes += EncodedSizeOf(sessions[j]);
   }
   if (!sessions.empty()) {
     WriteLocked(EncodeInitial(sessions));
@@ -254,6 +273,57 @@ bool SubscribeReactor::SendInitialLocked() {
     return false;
   }
   return true;
+}
+
+bool SubscribeReactor::AskStoreLocked() {
+  if (!stored_keys_.empty()) {
+    const std::string key = std::move(stored_keys_.back());
+    stored_keys_.pop_back();
+    Answer<SessionInfo> found = shared_.broker.GetSession(
+        stream_->table->name(), key, [self = self_](absl::StatusOr<SessionInfo> session) {
+          self->OnStored(AsPage(std::move(session)));
+        });
+    asking_ = !found;
+    if (found) OnStoredLocked(AsPage(*std::move(found)));
+    return true;
+  }
+  if (!stored_after_.has_value()) return false;
+  ListParams wanted = WantedLocked();
+  wanted.limit = kStoredPage;
+  Answer<ListOutcome> page = shared_.broker.ReadStored(
+      *stream_, wanted, *stored_after_,
+      [self = self_](absl::StatusOr<ListOutcome> read) { self->OnStored(std::move(read)); });
+  asking_ = !page;
+  if (page) OnStoredLocked(*std::move(page));
+  return true;
+}
+
+void SubscribeReactor::OnStored(absl::StatusOr<ListOutcome> read) {
+  MutexLock lock(mu_);
+  asking_ = false;
+  if (finished_) return;
+  OnStoredLocked(std::move(read));
+  SendNextLocked();
+}
+
+void SubscribeReactor::OnStoredLocked(absl::StatusOr<ListOutcome> read) {
+  if (!read.ok()) return FinishLocked(StreamEnd::kRefused, read.status());
+  if (stored_after_.has_value()) {
+    stored_after_ = read->next.has_value() ? std::optional(read->next->after) : std::nullopt;
+  }
+  std::erase_if(read->sessions, [this](const SessionInfo& session) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return !ShowsStoredLocked(session);
+  });
+  if (!read->sessions.empty()) WriteLocked(EncodeInitial(read->sessions));
+}
+
+bool SubscribeReactor::ShowsStoredLocked(const SessionInfo& session) const {
+  // A key that was resumed since it was looked for is told of by events, and so is what was
+  // suspended after the last piece of the table was read.
+  if (session.state != SessionState::kSuspended || session.revision > cut_.newest()) return false;
+  const ListParams wanted = WantedLocked();
+  return absl::StartsWith(session.key, wanted.key_prefix) &&
+         (wanted.labels == nullptr || Contains(session.labels, *wanted.labels));
 }
 
 bool SubscribeReactor::SendEventsLocked() {

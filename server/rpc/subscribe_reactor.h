@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/broker/broker.h"
@@ -34,11 +36,16 @@ struct StreamContext {
 // The server side of one Subscribe stream: a cursor into the namespace's events and at most one
 // message under way.
 //
-//   started --- initial state, piece by piece --- synced --- events, heartbeats --+
-//      |                |                           |              |              |
-//      |                +------- cancelled, too slow, too old, shutdown, end -----+
-//      +--- refused ------------------------------------------------------------> FinishLocked
-//                                                                                  -> OnDone
+//   started --- the table, piece by piece --- the store, page by page --- synced --- events -----+
+//      |                |                             |                     |     heartbeats     |
+//      |                +---------- cancelled, too slow, too old, shutdown, end, store failed ---+
+//      +--- refused ---------------------------------------------------------------> FinishLocked
+//                                                                                     -> OnDone
+//
+// The initial state is read from the table first and from the store behind it. What is suspended
+// or resumed in between is an event that comes later, because its place in the table was read
+// before: so nothing can fall between the two. One that was suspended in between is not shown as
+// suspended where its events are known to come.
 //
 // Every ending goes through FinishLocked, which leaves the namespace's subscribers exactly once. A
 // message under way then is still sent before the status, if its client takes it; where it does not
@@ -84,7 +91,7 @@ class SubscribeReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>
   void OnDone() override;
 
  private:
-  enum class Phase { kInitial, kSynced, kLive };
+  enum class Phase { kInitial, kStored, kSynced, kLive };
 
   SubscribeReactor(grpc::CallbackServerContext& context, const StreamContext& shared);
 
@@ -98,6 +105,14 @@ class SubscribeReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>
   // Reads on in the initial state, and sends what it found. False: that was all, nothing was sent.
   // Where there is much to look at and nothing to send, it goes on at the next OnTimer.
   bool SendInitialLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Asks the store for what is suspended, page by page or key by key. The answer comes on the
+  // journal's thread, and goes on from there. False: that was all.
+  bool AskStoreLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OnStored(absl::StatusOr<ListOutcome> read) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnStoredLocked(absl::StatusOr<ListOutcome> read) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether it is of the initial state, and not told by events that are still to come.
+  bool ShowsStoredLocked(const SessionInfo& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  ListParams WantedLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Sends at most one message; false: there was nothing to send.
   bool SendEventsLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WriteLocked(grpc::ByteBuffer message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -134,6 +149,10 @@ class SubscribeReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>
   std::vector<std::string> initial_keys_ ABSL_GUARDED_BY(mu_);  // Left to read; empty: all.
   std::optional<ListCursor> initial_cursor_ ABSL_GUARDED_BY(mu_);
   InitialCut cut_ ABSL_GUARDED_BY(mu_);
+  bool asking_ ABSL_GUARDED_BY(mu_) = false;  // The store; its answer is on its way.
+  // Left to ask the store for: single keys, or what comes behind a key; neither: nothing.
+  std::vector<std::string> stored_keys_ ABSL_GUARDED_BY(mu_);
+  std::optional<std::string> stored_after_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace broker

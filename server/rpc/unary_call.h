@@ -4,9 +4,13 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <utility>
+
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "server/rpc/decode.h"
 #include "server/rpc/grpc_status.h"
+#include "server/rpc/open_calls.h"
 #include "server/rpc/validate.h"
 
 namespace broker {
@@ -28,6 +32,62 @@ grpc::ServerUnaryReactor* ServeUnary(grpc::CallbackServerContext* context,
   if (status.ok()) Encode(response, *out);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+// Answers one unary call, once, on whatever thread: `fill(value, response)` writes what came out.
+// What the broker is given as a Done; copied freely, called once.
+//
+// It stands on the reactor that gRPC keeps in every call, which costs nothing more where the answer
+// is there at once. That one says nothing of a cancellation, and needs not to: what was handed to
+// the journal is written all the same, and Finish is owed either way.
+template <typename Response, typename Fill>
+class Reply {
+ public:
+  Reply(grpc::ServerUnaryReactor* reactor, grpc::ByteBuffer* out, OpenCalls& open, Fill fill)
+      : reactor_(reactor), out_(out), open_(&open), fill_(fill) {}
+
+  template <typename T>
+  void operator()(absl::StatusOr<T> outcome) const {
+    if (outcome.ok()) {
+      Response response;
+      fill_(*std::move(outcome), response);
+      Encode(response, *out_);
+    }
+    // Before Finish, with which the call is over, and the server may be: a shutdown that sees none
+    // left gives the answers time to go out, and waits for this Finish as for any other.
+    open_->Leave();
+    reactor_->Finish(ToGrpcStatus(outcome.status()));
+  }
+
+ private:
+  grpc::ServerUnaryReactor* reactor_;
+  grpc::ByteBuffer* out_;
+  OpenCalls* open_;
+  [[no_unique_address]] Fill fill_;
+};
+
+// The same for a method whose answer may have to wait for the journal. `ask(request, reply)` calls
+// the broker with `reply` as its Done and returns the broker's Answer. The call counts in `open`
+// until it is answered. The request is gone when this returns.
+template <typename Request, typename Response, typename Fill, typename Ask>
+grpc::ServerUnaryReactor* ServeWaiting(grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* in, grpc::ByteBuffer* out,
+                                       OpenCalls& open, Fill fill, const Ask& ask) {
+  // Made before anything that may answer. Once it has been answered, nothing of the call may be
+  // touched here but this pointer, which gRPC compares.
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  Request request;
+  absl::Status status = Decode(*in, request);
+  if (status.ok()) status = Validate(request);
+  if (!status.ok()) {
+    reactor->Finish(ToGrpcStatus(status));
+    return reactor;
+  }
+  open.Enter();
+  const Reply<Response, Fill> reply(reactor, out, open, fill);
+  auto answer = ask(request, reply);
+  if (answer) reply(*std::move(answer));
   return reactor;
 }
 

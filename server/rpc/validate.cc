@@ -10,6 +10,7 @@
 #include "server/rpc/field_checks.h"
 #include "server/rpc/namespace_convert.h"
 #include "server/rpc/page_token.h"
+#include "server/session/types.h"
 
 namespace broker {
 namespace {
@@ -40,12 +41,18 @@ absl::Status CheckLeaseId(const std::string& lease_id) {
   return lease_id.empty() ? InvalidField("lease_id", "must be given") : absl::OkStatus();
 }
 
+// The most that any namespace may allow; the broker checks what this one does.
+absl::Status CheckCheckpoint(absl::string_view field, const std::string& data) {
+  return CheckLength(field, data, kMaxCheckpointBytes);
+}
+
 absl::Status CheckOutcome(const pb::ActivateRequest& request) {
   switch (request.outcome_case()) {
     case pb::ActivateRequest::kActivated:
       return First({
           CheckLength("activated.endpoint", request.activated().endpoint(), kMaxEndpointBytes),
           CheckLabels("activated.labels", request.activated().labels()),
+          CheckCheckpoint("activated.checkpoint", request.activated().checkpoint()),
       });
     case pb::ActivateRequest::kFailure:
       return First({
@@ -134,11 +141,16 @@ absl::Status Validate(const pb::RenewRequest& request) {
   return CheckLength("holder", request.holder(), kMaxHolderBytes);
 }
 
+absl::Status Validate(const pb::CheckpointRequest& request) {
+  return First({CheckLeaseId(request.lease_id()), CheckCheckpoint("data", request.data())});
+}
+
 absl::Status Validate(const pb::ReleaseRequest& request) {
   return First({
       CheckLeaseId(request.lease_id()),
       CheckEnum("disposition", request.disposition(),
                 pb::Disposition_IsValid(request.disposition())),
+      CheckCheckpoint("checkpoint", request.checkpoint()),
   });
 }
 
@@ -147,6 +159,13 @@ absl::Status Validate(const pb::EndRequest& request) {
       CheckNamespaceName("namespace", request.namespace_()),
       CheckKey("key", request.key()),
       CheckLength("reason", request.reason(), kMaxReasonBytes),
+  });
+}
+
+absl::Status Validate(const pb::SuspendRequest& request) {
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      CheckKey("key", request.key()),
   });
 }
 

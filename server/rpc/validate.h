@@ -13,8 +13,10 @@ namespace broker {
 absl::Status Validate(const sessionbroker::v1::AcquireRequest& request);
 absl::Status Validate(const sessionbroker::v1::ActivateRequest& request);
 absl::Status Validate(const sessionbroker::v1::RenewRequest& request);
+absl::Status Validate(const sessionbroker::v1::CheckpointRequest& request);
 absl::Status Validate(const sessionbroker::v1::ReleaseRequest& request);
 absl::Status Validate(const sessionbroker::v1::EndRequest& request);
+absl::Status Validate(const sessionbroker::v1::SuspendRequest& request);
 absl::Status Validate(const sessionbroker::v1::GetSessionRequest& request);
 absl::Status Validate(const sessionbroker::v1::ListSessionsRequest& request);
 absl::Status Validate(const sessionbroker::v1::SubscribeRequest& request);

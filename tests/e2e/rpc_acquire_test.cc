@@ -284,7 +284,8 @@ TEST_F(SteppedAcquireTest, LeaseGrantedAfterTheCancelWasSeenIsUndone) {
   AcquireParams params;
   params.key = "k";
   Broker::AcquireResult first = broker_.Acquire("", params, nullptr);
-  const std::string initializer = broker.LeaseIdOf((*std::get<absl::StatusOr<Acquired>>(first)).lease);
+  const std::string initializer =
+      broker_.LeaseIdOf((*std::get<absl::StatusOr<Acquired>>(first)).lease);
   std::promise<void> waiting;
   Serve([](const grpc::CallbackServerContext&) {},
         [&](const grpc::CallbackServerContext& context) {
