@@ -26,7 +26,11 @@ ParsedFlags ParseFlags(int argc, char** argv) {
   app.add_option("--config", flags.config_file,
                  "Read server settings and namespaces from this file");
   app.add_flag("--check-config", flags.check_config, "Only check the command line and the config");
-  app.add_flag("--memory", flags.memory, "Keep nothing on disk (there is no other mode yet)");
+  CLI::Option* memory = app.add_flag("--memory", flags.memory, "Keep nothing on disk");
+  app.add_option("--data-dir", flags.data_dir,
+                 "Keep sessions in this directory; made where it is missing, but not its parents")
+      ->check([](const std::string& path) { return path.empty() ? "must not be empty" : ""; })
+      ->excludes(memory);
   const auto add_seconds = [&app](const char* name, std::optional<Duration>& value,
                                   const char* description, Duration default_value) {
     app.add_option_function<double>(

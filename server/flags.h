@@ -17,7 +17,8 @@ struct Flags {
   std::optional<std::string> metrics_listen;
   std::string config_file;  // Empty: none.
   bool check_config = false;
-  bool memory = false;
+  bool memory = false;  // Not together with data_dir.
+  std::optional<std::string> data_dir;
   std::optional<Duration> keepalive_time;
   std::optional<Duration> keepalive_timeout;
   std::optional<Duration> min_client_ping;

@@ -27,7 +27,8 @@ constexpr Duration kMaxShutdownGrace = std::chrono::minutes(10);
 // Every name that max_namespaces allows, with all its settings, is a fifth of it.
 constexpr size_t kMaxConfigBytes = 4 << 20;
 
-// Without a store nothing can be suspended.
+// Decides the idle policy that nobody set, which is right either way; whether there is a store is
+// not known here.
 constexpr bool kCanSuspend = false;
 
 absl::Status ReadAddress(absl::string_view field, const std::string& text,
@@ -147,6 +148,7 @@ absl::StatusOr<ServerSettings> ParseServerConfig(absl::string_view json) {
   if (status.ok()) {
     status = ReadAddress("metrics_listen", config.metrics_listen(), settings.metrics_listen);
   }
+  if (!config.data_dir().empty()) settings.data_dir = config.data_dir();
   if (status.ok()) status = ReadShutdownGrace(config, settings);
   if (status.ok()) status = ReadMaxNamespaces(config, settings);
   if (status.ok()) status = ReadStreams(config, settings);

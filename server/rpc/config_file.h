@@ -20,6 +20,7 @@ namespace broker {
 struct ServerSettings {
   std::optional<std::string> listen;
   std::optional<std::string> metrics_listen;
+  std::optional<std::string> data_dir;  // Absent: nothing is kept on disk.
   Duration shutdown_grace = std::chrono::seconds(10);
   NamespaceSettings defaults;
   std::vector<std::pair<std::string, NamespaceSettings>> namespaces;
