@@ -16,7 +16,7 @@ struct SqliteJournalOptions {
   std::string vfs;   // The SQLite VFS that does the I/O; empty: the system's.
   // The log is copied into the database when it has as many pages of 4 KiB. Larger: less to write
   // in all, because what is written again and again is copied once; longer stops in between.
-  int64_t log_pages = 8192;
+  int64_t log_pages = 2048;
   // As that of a QueuedJournal: tests of failures are in a hurry.
   Duration first_retry = std::chrono::milliseconds(100);
 };

@@ -141,8 +141,10 @@ absl::Status SqliteWriter::CommitAll(absl::Span<PendingGroup> groups) {
 absl::StatusOr<int64_t> SqliteWriter::WriteProbe() {
   const absl::StatusOr<int64_t> last = GetMeta("probe");
   if (!last.ok()) return last.status();
-  if (absl::Status status = SetMeta("probe", *last + 1); !status.ok()) return status;
-  return *last + 1;
+  // Nor one of a probe that failed: what that left on the disk would look like this one.
+  probe_ = std::max(probe_, *last) + 1;
+  if (absl::Status status = SetMeta("probe", probe_); !status.ok()) return status;
+  return probe_;
 }
 
 absl::Status SqliteWriter::Apply(Mutation& mutation) {

@@ -67,6 +67,7 @@ class SqliteWriter {
   // The last number given to a change, and the first that must not be given before the store knows.
   uint64_t change_ = 0;
   uint64_t change_end_ = 0;
+  int64_t probe_ = 0;  // The last number that was tried.
 };
 
 }  // namespace broker

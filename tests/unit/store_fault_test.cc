@@ -195,6 +195,8 @@ TEST_F(StoreFaultTest, DoesNotHealOnADiskThatLies) {
   ASSERT_TRUE(WriteNow(*journal_, StoreWorkload::Group(1)).ok());
   vfs_.Set({.ops = Only(DiskOp::kSync), .suffix = "", .lasting = true});
   ASSERT_FALSE(WriteNow(*journal_, StoreWorkload::Group(2)).ok());
+  // A probe was written too, and not synced: it is what is found in place of the next.
+  ASSERT_TRUE(Await([&] { return vfs_.failed() >= 2; }));
   vfs_.Set({.ops = Only(DiskOp::kWrite), .suffix = "", .lasting = true, .lie = true});
 
   // Each probe writes a frame and its header.
