@@ -48,6 +48,8 @@ enum class Unsynced {
 // An SQLite VFS that works on the system's files, lets calls fail, and remembers every one, so that
 // the files can be made as they would be had the power failed at any moment.
 //
+// It syncs nothing, which also makes it quick where nothing is to fail.
+//
 // The file that SQLite maps into memory is not among them: it is rebuilt after a crash.
 // Thread-safe.
 class FaultVfs {

@@ -80,7 +80,7 @@ class StoreFaultTest : public testing::Test {
     journal_.reset();
     const bool came_up = vfs_.failed() > 0;
     vfs_.Clear();
-    auto journal = OpenSqliteJournal(SmallJournal(path(), ""));
+    auto journal = OpenSqliteJournal(SmallJournal(path(), vfs_.name()));
     EXPECT_TRUE(journal.ok()) << journal.status();
     if (journal.ok()) {
       uint64_t held = 0;
@@ -179,7 +179,8 @@ TEST_F(StoreFaultTest, TheLogIsReusedAndDoesNotGrow) {
 
 TEST_F(StoreFaultTest, DoesNotHealOnWhatCannotBeReadBack) {
   ASSERT_TRUE(Open().ok());
-  vfs_.Set({.ops = Only(DiskOp::kSync), .suffix = ""});
+  // Until it is replaced by the next fault, so that there is no moment to heal in between.
+  vfs_.Set({.ops = Only(DiskOp::kSync), .suffix = "", .lasting = true});
   ASSERT_FALSE(WriteNow(*journal_, StoreWorkload::Group(1)).ok());
   vfs_.Set({.ops = Only(DiskOp::kRead), .suffix = "", .lasting = true});
 

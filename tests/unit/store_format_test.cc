@@ -30,7 +30,7 @@ class StoreFormatTest : public testing::Test {
   std::string path() const { return dir_ / "sessions.db"; }
 
   absl::StatusOr<std::unique_ptr<Journal>> Open() {
-    return OpenSqliteJournal({.path = path(), .vfs = ""});
+    return OpenSqliteJournal({.path = path(), .vfs = quick_.name()});
   }
   absl::StatusOr<LoadedJournal> OpenAndLoad() {
     auto journal = Open();
@@ -43,7 +43,7 @@ class StoreFormatTest : public testing::Test {
   void Make(uint64_t count, bool clean) {
     const TempDir other;
     {
-      auto journal = OpenSqliteJournal({.path = other / "sessions.db", .vfs = ""});
+      auto journal = OpenSqliteJournal({.path = other / "sessions.db", .vfs = quick_.name()});
       ASSERT_TRUE(journal.ok()) << journal.status();
       ASSERT_TRUE(LoadAll(**journal).ok());
       for (uint64_t i = 1; i <= count; ++i) {
@@ -58,7 +58,7 @@ class StoreFormatTest : public testing::Test {
 
   // Changes the database as another program would.
   void Execute(const std::string& sql) {
-    auto db = SqliteDb::Open(path(), SqliteDb::Mode::kReadWrite, "");
+    auto db = SqliteDb::Open(path(), SqliteDb::Mode::kReadWrite, quick_.name());
     ASSERT_TRUE(db.ok()) << db.status();
     const absl::Status status = (*db)->Execute(sql);
     ASSERT_TRUE(status.ok()) << status;
@@ -74,6 +74,7 @@ class StoreFormatTest : public testing::Test {
   }
 
   TempDir dir_;
+  FaultVfs quick_;
 };
 
 auto SaysDamaged() {

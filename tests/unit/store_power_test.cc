@@ -76,6 +76,7 @@ class StorePowerTest : public testing::Test {
       }
     }
     const TempDir after;
+    const FaultVfs quick;
     const std::string path = dir_ / "sessions.db";
     const auto image = vfs_.CrashImage(path, position, unsynced, random_);
     for (const char* suffix : {"", "-wal"}) {
@@ -85,14 +86,14 @@ class StorePowerTest : public testing::Test {
     }
     uint64_t held = 0;
     {
-      auto journal = OpenSqliteJournal(SmallJournal(after / "sessions.db", ""));
+      auto journal = OpenSqliteJournal(SmallJournal(after / "sessions.db", quick.name()));
       ASSERT_TRUE(journal.ok()) << journal.status();
       ASSERT_EQ(StoreWorkload::Problem(**journal, least, most, &held), "");
       // Life goes on.
       ASSERT_TRUE(WriteNow(**journal, StoreWorkload::Group(held + 1)).ok());
     }
     held_.insert(held - least);
-    auto journal = OpenSqliteJournal(SmallJournal(after / "sessions.db", ""));
+    auto journal = OpenSqliteJournal(SmallJournal(after / "sessions.db", quick.name()));
     ASSERT_TRUE(journal.ok()) << journal.status();
     ASSERT_EQ(StoreWorkload::Problem(**journal, held + 1, held + 1, &held), "");
   }

@@ -252,7 +252,7 @@ TEST_F(StoreQueueTest, TheFirstTryToHealComesAfterATenthOfASecond) {
   ASSERT_TRUE(Await([&] { return journal_.healthy(); }));
 
   EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(100));
-  EXPECT_EQ(script_->Get(&Script::probes), 1);
+  EXPECT_GE(script_->Get(&Script::probes), 1);
 }
 
 TEST_F(StoreQueueTest, CloseFinishesWhatWasHandedIn) {
