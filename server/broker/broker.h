@@ -228,7 +228,9 @@ class Broker {
   // journal says is wrong is an error with a message that says what to do.
   absl::StatusOr<RecoveryReport> Recover();
   // Writes what the next start needs to go on exactly where this one stopped, and blocks until that
-  // is durable, or for `grace`; closes the journal. After Shutdown, when no call is made any more.
+  // is durable, or for `grace`; closes the journal. Where leases of before the last start may still
+  // show themselves it only closes the journal, and the next start opens the window for them again.
+  // After Shutdown, when no call is made any more.
   absl::Status Park(Duration grace);
 
   // Does what is due: expiries, timeouts, evictions that limits ask for. At most 100 us under one

@@ -185,12 +185,21 @@ absl::StatusOr<RecoveryReport> Broker::Recover() {
 absl::Status Broker::Park(Duration grace) {
   if (options_.journal == nullptr) return absl::OkStatus();
   std::vector<Mutation> group;
+  bool recovering = false;
   {
     ReaderLock lock(registry_mu_);
+    const MonotonicTime now = clock_.MonotonicNow();
     for (const auto& [name, ns] : namespaces_) {
+      recovering = recovering || ns->table->recovering(now);
       std::vector<Mutation> part = ns->store->CleanStop();
       std::move(part.begin(), part.end(), std::back_inserter(group));
     }
+  }
+  if (recovering) {
+    // There may be leases that have not shown themselves yet. They still can if the next start
+    // waits for them, as after a crash.
+    options_.journal->Close();
+    return absl::OkStatus();
   }
   Answered answered;
   options_.journal->WriteCleanStop(std::move(group), answered.Callback());

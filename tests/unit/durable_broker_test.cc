@@ -232,6 +232,22 @@ TEST_F(DurableBrokerTest, CrashAfterAPlannedStopOpensAWindow) {  // G02 G07
   EXPECT_EQ(Renew(held), LeaseStatus::kHeld);
 }
 
+// Who has not shown himself yet is known to nobody; a stop in between must not lose him.
+TEST_F(DurableBrokerTest, PlannedStopWithinTheWindowOpensItAgain) {  // G02 G07
+  const std::string silent = Create("", "a");
+  const std::string heard = Create("", "b");
+  Crash();
+  EXPECT_EQ(Renew(heard), LeaseStatus::kHeld);
+  const RecoveryReport report = StopAndStart();
+
+  EXPECT_FALSE(report.clean_stop);
+  EXPECT_GT(report.window, 0s);
+  EXPECT_EQ(Renew(silent), LeaseStatus::kHeld);
+  EXPECT_EQ(Renew(heard), LeaseStatus::kHeld);
+  clock_.Advance(report.window + 1s);
+  EXPECT_TRUE(StopAndStart().clean_stop);
+}
+
 TEST_F(DurableBrokerTest, SubscriberResumesAcrossAPlannedStopAndNotAcrossACrash) {  // F07 F08
   Create("", "a");
   class Sink final : public EventSink {
