@@ -164,11 +164,12 @@ absl::Status AddNamespaces(const ServerSettings& settings, Broker& broker) {
   return absl::OkStatus();
 }
 
-// Brings back what the journal holds, and says what that was.
-absl::Status Recover(const Clock& clock, Broker& broker) {
+// Brings back what the journal holds, and says what that was. Returns how long it took.
+absl::StatusOr<Duration> Recover(const Clock& clock, Broker& broker) {
   const MonotonicTime start = clock.MonotonicNow();
   const absl::StatusOr<RecoveryReport> report = broker.Recover();
   if (!report.ok()) return report.status();
+  const Duration took = clock.MonotonicNow() - start;
   const auto seconds = [](Duration time) { return std::chrono::duration<double>(time).count(); };
   Log(LogLevel::kInfo, "recovered",
       {{"namespaces", report->namespaces},
@@ -177,8 +178,8 @@ absl::Status Recover(const Clock& clock, Broker& broker) {
        {"leases", report->leases},
        {"clean_stop", report->clean_stop ? "yes" : "no"},
        {"window_seconds", seconds(report->window)},
-       {"seconds", seconds(clock.MonotonicNow() - start)}});
-  return absl::OkStatus();
+       {"seconds", seconds(took)}});
+  return took;
 }
 
 // The thread that ticks the clock and does what is due: the former from the beginning, so that a
@@ -263,8 +264,11 @@ int Serve(const ServerSettings& settings) {
   Reaper reaper(clock, broker);
   broker.SetWakeReaper([&reaper] { reaper.Wake(); });
   LastWrite last_write(broker, store->journal.get(), reaper);
-  if (absl::Status status = Recover(system_clock, broker); !status.ok()) {
-    return Fail(kExitTrouble, status.message());
+  Duration recovery_time{};
+  if (store->journal != nullptr) {
+    const absl::StatusOr<Duration> recovered = Recover(system_clock, broker);
+    if (!recovered.ok()) return Fail(kExitTrouble, recovered.status().message());
+    recovery_time = *recovered;
   }
   last_write.Expect();
   reaper.Begin();
@@ -278,7 +282,8 @@ int Serve(const ServerSettings& settings) {
       RpcServer::Start(*settings.listen, rpc, broker, system_clock, clock);
   if (!server.ok()) return Fail(kExitTrouble, server.status().message());
   BrokerMetrics numbers(broker, clock,
-                        [&server](BrokerSample& sample) { (*server)->AddTo(sample); });
+                        [&server](BrokerSample& sample) { (*server)->AddTo(sample); },
+                        {.journal = store->journal.get(), .recovery_time = recovery_time});
   absl::StatusOr<std::unique_ptr<MetricsServer>> metrics =
       MetricsServer::Start(*settings.metrics_listen, BROKER_VERSION, numbers);
   if (!metrics.ok()) return Fail(kExitTrouble, metrics.status().message());

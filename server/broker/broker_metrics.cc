@@ -1,5 +1,7 @@
 #include "server/broker/broker_metrics.h"
 
+#include <chrono>
+#include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +14,51 @@ namespace {
 
 // Namespaces asked for at a time; the registry is locked for no longer than that takes.
 constexpr size_t kPage = 100;
+
+uint64_t SecondsOf(WallTime time) {
+  return static_cast<uint64_t>(time.time_since_epoch() / std::chrono::seconds(1));
+}
+
+const char* NameOf(StoreFailure failure) {
+  switch (failure) {
+    case StoreFailure::kFull:
+      return "full";
+    case StoreFailure::kIo:
+      return "io";
+    case StoreFailure::kSync:
+      return "sync";
+    case StoreFailure::kCorrupt:
+      return "corrupt";
+    case StoreFailure::kRefused:
+      return "refused";
+    case StoreFailure::kOther:
+      return "other";
+  }
+  return "";
+}
+
+StoreSample ToSample(const Journal& journal, Duration recovery_time) {
+  const JournalStats stats = journal.Stats();
+  StoreSample sample;
+  sample.healthy = journal.healthy();
+  sample.commit_seconds = {.bounds = {kCommitBounds.begin(), kCommitBounds.end()},
+                           .counts = {stats.commit_seconds.begin(), stats.commit_seconds.end()},
+                           .sum = stats.commit_seconds_sum};
+  sample.commit_groups = {.bounds = {kBatchBounds.begin(), kBatchBounds.end()},
+                          .counts = {stats.batch_groups.begin(), stats.batch_groups.end()},
+                          .sum = static_cast<double>(stats.groups)};
+  for (int kind = 0; kind < kStoreFailureCount; ++kind) {
+    sample.write_failures.push_back(
+        {NameOf(static_cast<StoreFailure>(kind)), stats.failures[static_cast<size_t>(kind)]});
+  }
+  sample.reads = stats.reads;
+  sample.read_failures = stats.reads_failed;
+  sample.pending_writes = stats.pending_writes;
+  sample.pending_bytes = stats.pending_bytes;
+  sample.bytes = stats.bytes;
+  sample.recovery_time = recovery_time;
+  return sample;
+}
 
 NamespaceSample ToSample(const NamespaceInfo& info) {
   const TableStats& stats = info.stats;
@@ -27,6 +74,8 @@ NamespaceSample ToSample(const NamespaceInfo& info) {
       .name = info.name,
       .sessions_initializing = stats.initializing,
       .sessions_active = stats.active,
+      .sessions_suspending = stats.suspending,
+      .sessions_ending = stats.ending,
       .sessions_suspended = stats.suspended,
       .sessions_pinned = stats.pinned,
       .leases = stats.leases,
@@ -38,7 +87,7 @@ NamespaceSample ToSample(const NamespaceInfo& info) {
       .acquires_refused = stats.acquire_refusals,
       .acquire_waits = {.bounds = {kWaitBounds.begin(), kWaitBounds.end()},
                         .counts = {stats.waits.counts.begin(), stats.waits.counts.end()},
-                        .sum_seconds = stats.waits.sum_seconds},
+                        .sum = stats.waits.sum_seconds},
       .releases = stats.releases,
       .releases_unmatched = stats.releases_unmatched,
       .renewals = stats.renewals,
@@ -50,7 +99,18 @@ NamespaceSample ToSample(const NamespaceInfo& info) {
       .ended_max_lifetime = ended(EndCause::kMaxLifetime),
       .ended_idle = ended(EndCause::kExpired),
       .ended_evicted = ended(EndCause::kEvicted),
+      .ended_suspended = ended(EndCause::kSuspended),
+      .ended_evicted_suspended = ended(EndCause::kEvictedToSuspended),
       .reaper_skips_store_disabled = stats.reaper_skips_store_disabled,
+      .reaper_skips_store_failed = stats.reaper_skips_store_failed,
+      .reaper_skips_no_checkpoint = stats.reaper_skips_no_checkpoint,
+      .checkpoints = stats.checkpoints,
+      .suspends_done = ended(EndCause::kSuspended) + ended(EndCause::kEvictedToSuspended),
+      .suspends_aborted = stats.suspends_aborted,
+      .resumes_ok = stats.resumes,
+      .resumes_failed = stats.resumes_failed,
+      .leases_adopted = stats.leases_adopted,
+      .recovery_end = info.recovery_end.has_value() ? SecondsOf(*info.recovery_end) : 0,
       .invariant_violations = stats.invariant_violations,
       .subscribers = events.subscribers,
       .subscriber_lag = events.lag,
@@ -64,8 +124,8 @@ NamespaceSample ToSample(const NamespaceInfo& info) {
 }  // namespace
 
 BrokerMetrics::BrokerMetrics(const Broker& broker, const StallClock& clock,
-                             std::function<void(BrokerSample&)> add_server)
-    : broker_(broker), clock_(clock), add_server_(std::move(add_server)) {}
+                             std::function<void(BrokerSample&)> add_server, const Store& store)
+    : broker_(broker), clock_(clock), add_server_(std::move(add_server)), store_(store) {}
 
 BrokerSample BrokerMetrics::Sample() {
   BrokerSample sample;
@@ -79,6 +139,7 @@ BrokerSample BrokerMetrics::Sample() {
   if (add_server_) add_server_(sample);
   sample.clock_stalls = clock_.stalls();
   sample.clock_lateness = clock_.total_lateness();
+  if (store_.journal != nullptr) sample.store = ToSample(*store_.journal, store_.recovery_time);
   return sample;
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <functional>
+#include <utility>
 
 #include "server/base/clock.h"
 #include "server/base/stall_clock.h"
 #include "server/broker/broker.h"
 #include "server/metrics/sample.h"
+#include "server/store/journal.h"
 
 namespace broker {
 
@@ -15,9 +17,18 @@ namespace broker {
 // happened meanwhile. Thread-safe; what it is given must outlive it.
 class BrokerMetrics final : public MetricsSource {
  public:
+  // What is kept on disk.
+  struct Store {
+    const Journal* journal = nullptr;  // Null: nothing.
+    Duration recovery_time{};
+  };
+
   // `add_server` puts in what the server knows, at every sample, from any thread. May be empty.
   BrokerMetrics(const Broker& broker, const StallClock& clock,
-                std::function<void(BrokerSample&)> add_server);
+                std::function<void(BrokerSample&)> add_server)
+      : BrokerMetrics(broker, clock, std::move(add_server), Store()) {}
+  BrokerMetrics(const Broker& broker, const StallClock& clock,
+                std::function<void(BrokerSample&)> add_server, const Store& store);
 
   BrokerSample Sample() override;
 
@@ -25,6 +36,7 @@ class BrokerMetrics final : public MetricsSource {
   const Broker& broker_;
   const StallClock& clock_;
   const std::function<void(BrokerSample&)> add_server_;
+  const Store store_;
 };
 
 }  // namespace broker

@@ -38,6 +38,8 @@ const std::vector<NamespaceSeries>& AllNamespaceSeries() {
        "Sessions there are, by state.",
        {{&S::sessions_initializing, "initializing"},
         {&S::sessions_active, "active"},
+        {&S::sessions_suspending, "suspending"},
+        {&S::sessions_ending, "ending"},
         {&S::sessions_suspended, "suspended"}},
        "state"},
       {MetricType::Gauge,
@@ -82,13 +84,39 @@ const std::vector<NamespaceSeries>& AllNamespaceSeries() {
         {&S::ended_discarded, "discarded"},
         {&S::ended_max_lifetime, "max_lifetime"},
         {&S::ended_idle, "idle"},
-        {&S::ended_evicted, "evicted"}},
+        {&S::ended_evicted, "evicted"},
+        {&S::ended_suspended, "suspended"},
+        {&S::ended_evicted_suspended, "evicted_suspended"}},
        "cause"},
       {MetricType::Counter,
        "sessionbroker_reaper_skips_total",
        "Sessions that were due but had to stay, by reason.",
-       {{&S::reaper_skips_store_disabled, "store_disabled"}},
+       {{&S::reaper_skips_store_disabled, "store_disabled"},
+        {&S::reaper_skips_store_failed, "store_failed"},
+        {&S::reaper_skips_no_checkpoint, "no_checkpoint"}},
        "reason"},
+      {MetricType::Counter,
+       "sessionbroker_checkpoints_total",
+       "Checkpoints that were made durable.",
+       {{&S::checkpoints}}},
+      {MetricType::Counter,
+       "sessionbroker_suspends_total",
+       "Suspensions that were begun and are over, by outcome.",
+       {{&S::suspends_done, "done"}, {&S::suspends_aborted, "aborted"}},
+       "outcome"},
+      {MetricType::Counter,
+       "sessionbroker_resumes_total",
+       "Inits of suspended sessions that are over, by outcome.",
+       {{&S::resumes_ok, "ok"}, {&S::resumes_failed, "failed"}},
+       "outcome"},
+      {MetricType::Counter,
+       "sessionbroker_leases_adopted_total",
+       "Leases of before the restart that showed themselves.",
+       {{&S::leases_adopted}}},
+      {MetricType::Gauge,
+       "sessionbroker_recovery_end_time_seconds",
+       "Until when leases of before the restart can show themselves; zero: none can.",
+       {{&S::recovery_end}}},
       {MetricType::Gauge,
        "sessionbroker_subscribers",
        "Subscribe streams that are open.",
@@ -180,27 +208,30 @@ MetricFamily Acquires(const BrokerSample& sample) {
   return family;
 }
 
+ClientMetric MakeHistogram(const Histogram& histogram, std::vector<Label> labels = {}) {
+  BROKER_CHECK(histogram.counts.size() == histogram.bounds.size() + 1);
+  ClientMetric metric;
+  metric.label = std::move(labels);
+  // The count is added up here rather than taken from the sample, because Prometheus wants it to be
+  // that of the last bucket, and the sample was read while calls went on.
+  uint64_t& count = metric.histogram.sample_count;
+  for (size_t i = 0; i < histogram.counts.size(); ++i) {
+    const double bound =
+        i < histogram.bounds.size() ? histogram.bounds[i] : std::numeric_limits<double>::infinity();
+    count += histogram.counts[i];
+    metric.histogram.bucket.push_back({count, bound});
+  }
+  metric.histogram.sample_sum = histogram.sum;
+  return metric;
+}
+
 MetricFamily AcquireWaits(const BrokerSample& sample) {
   MetricFamily family{"sessionbroker_acquire_wait_seconds",
                       "How long queued Acquires waited for their answer, whatever it was.",
                       MetricType::Histogram,
                       {}};
   for (const NamespaceSample& ns : sample.namespaces) {
-    const DurationCounts& waits = ns.acquire_waits;
-    BROKER_CHECK(waits.counts.size() == waits.bounds.size() + 1);
-    ClientMetric metric;
-    metric.label = {{"namespace", ns.name}};
-    // The count is added up here rather than taken from the sample, because Prometheus wants it to
-    // be that of the last bucket, and the sample was read while calls went on.
-    uint64_t& count = metric.histogram.sample_count;
-    for (size_t i = 0; i < waits.counts.size(); ++i) {
-      const double bound =
-          i < waits.bounds.size() ? waits.bounds[i] : std::numeric_limits<double>::infinity();
-      count += waits.counts[i];
-      metric.histogram.bucket.push_back({count, bound});
-    }
-    metric.histogram.sample_sum = waits.sum_seconds;
-    family.metric.push_back(std::move(metric));
+    family.metric.push_back(MakeHistogram(ns.acquire_waits, {{"namespace", ns.name}}));
   }
   return family;
 }
@@ -232,6 +263,44 @@ MetricFamily StreamsEnded(const BrokerSample& sample) {
 }
 
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+void AddStore(const StoreSample& store, std::vector<MetricFamily>& families) {
+  const auto add = [&](MetricType type, const char* name, const char* help, double value) {
+    families.push_back(OneNumber(type, name, help, value));
+  };
+  const auto number = [](uint64_t value) { return static_cast<double>(value); };
+  add(MetricType::Gauge, "sessionbroker_store_healthy",
+      "Whether the store can be written: 1, or 0 since a write failed.", store.healthy ? 1 : 0);
+  families.push_back({"sessionbroker_store_commit_seconds",
+                      "How long commits took, sync included.",
+                      MetricType::Histogram,
+                      {MakeHistogram(store.commit_seconds)}});
+  families.push_back({"sessionbroker_store_commit_groups",
+                      "How many writes one commit took in.",
+                      MetricType::Histogram,
+                      {MakeHistogram(store.commit_groups)}});
+  MetricFamily failures{"sessionbroker_store_write_failures_total",
+                        "Writes that failed, by kind.",
+                        MetricType::Counter,
+                        {}};
+  for (const NamedCount& kind : store.write_failures) {
+    failures.metric.push_back(
+        MakeMetric(MetricType::Counter, number(kind.count), {{"kind", kind.name}}));
+  }
+  families.push_back(std::move(failures));
+  add(MetricType::Counter, "sessionbroker_store_reads_total", "Readings of the store.",
+      number(store.reads));
+  add(MetricType::Counter, "sessionbroker_store_read_failures_total", "Readings that failed.",
+      number(store.read_failures));
+  add(MetricType::Gauge, "sessionbroker_store_pending_writes", "Writes that wait for a commit.",
+      number(store.pending_writes));
+  add(MetricType::Gauge, "sessionbroker_store_pending_bytes", "What they hold in memory.",
+      number(store.pending_bytes));
+  add(MetricType::Gauge, "sessionbroker_store_bytes", "What the store takes on disk.",
+      number(store.bytes));
+  add(MetricType::Gauge, "sessionbroker_recovery_duration_seconds",
+      "How long the start took to read the store.", Seconds(store.recovery_time));
+}
 
 // Under the names that the exporters of every language share.
 void AddProcess(const ProcessStats& process, std::vector<MetricFamily>& families) {
@@ -280,6 +349,7 @@ std::vector<MetricFamily> ToFamilies(const BrokerSample& sample,
                                Seconds(sample.clock_lateness)));
   families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_build_info",
                                "Always 1; says which version runs.", 1, {{"version", version}}));
+  if (sample.store.has_value()) AddStore(*sample.store, families);
   if (process.has_value()) AddProcess(*process, families);
   return families;
 }

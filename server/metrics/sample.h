@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,13 +11,13 @@
 
 namespace broker {
 
-// How often something took how long. `counts` has one number more than `bounds`: how many were at
-// most that long and longer than the bound before; the last is of all that were longer than any
-// bound.
-struct DurationCounts {
-  std::vector<double> bounds;  // In seconds, ascending.
+// How often something was how long, or how many. `counts` has one number more than `bounds`: how
+// many were at most that much and more than the bound before; the last is of all that were more
+// than any bound.
+struct Histogram {
+  std::vector<double> bounds;  // Ascending; times are in seconds.
   std::vector<uint64_t> counts;
-  double sum_seconds = 0;
+  double sum = 0;
 };
 
 // A number of a series whose label has many values.
@@ -31,6 +32,8 @@ struct NamespaceSample {
 
   uint64_t sessions_initializing = 0;
   uint64_t sessions_active = 0;
+  uint64_t sessions_suspending = 0;
+  uint64_t sessions_ending = 0;
   uint64_t sessions_suspended = 0;
   uint64_t sessions_pinned = 0;  // Of the active ones.
   uint64_t leases = 0;
@@ -41,7 +44,7 @@ struct NamespaceSample {
   uint64_t acquires_held = 0;
   uint64_t acquires_created = 0;
   std::array<uint64_t, kReasonCount> acquires_refused{};  // By Reason.
-  DurationCounts acquire_waits;
+  Histogram acquire_waits;
   uint64_t releases = 0;
   uint64_t releases_unmatched = 0;
   uint64_t renewals = 0;
@@ -53,7 +56,19 @@ struct NamespaceSample {
   uint64_t ended_max_lifetime = 0;
   uint64_t ended_idle = 0;
   uint64_t ended_evicted = 0;
+  uint64_t ended_suspended = 0;
+  uint64_t ended_evicted_suspended = 0;
   uint64_t reaper_skips_store_disabled = 0;
+  uint64_t reaper_skips_store_failed = 0;
+  uint64_t reaper_skips_no_checkpoint = 0;
+  uint64_t checkpoints = 0;
+  uint64_t suspends_done = 0;
+  uint64_t suspends_aborted = 0;
+  uint64_t resumes_ok = 0;
+  uint64_t resumes_failed = 0;
+  uint64_t leases_adopted = 0;
+  // In seconds since the epoch; zero: no lease of before a restart can show itself any more.
+  uint64_t recovery_end = 0;
   uint64_t invariant_violations = 0;
 
   uint64_t subscribers = 0;
@@ -66,13 +81,28 @@ struct NamespaceSample {
   std::vector<NamedCount> events_published;  // By type.
 };
 
+// What is kept on disk, in numbers.
+struct StoreSample {
+  bool healthy = false;
+  Histogram commit_seconds;
+  Histogram commit_groups;                 // How many writes one commit took in.
+  std::vector<NamedCount> write_failures;  // By kind.
+  uint64_t reads = 0;
+  uint64_t read_failures = 0;
+  uint64_t pending_writes = 0;
+  uint64_t pending_bytes = 0;
+  uint64_t bytes = 0;        // On disk.
+  Duration recovery_time{};  // That the start took to read it.
+};
+
 // The whole broker in numbers.
 struct BrokerSample {
   std::vector<NamespaceSample> namespaces;
   Duration event_loop_lag{};
   std::vector<NamedCount> streams_ended;  // By reason.
   uint64_t clock_stalls = 0;
-  Duration clock_lateness{};  // Of all stalls together.
+  Duration clock_lateness{};         // Of all stalls together.
+  std::optional<StoreSample> store;  // Absent: nothing is kept on disk.
 };
 
 // Where the numbers come from. Implementations are thread-safe: two scrapes may come at once.

@@ -150,7 +150,7 @@ TEST_F(BrokerMetricsTest, WaiterIsCountedWhileItWaitsAndItsWaitAfterwards) {
   EXPECT_EQ(
       std::accumulate(ns.acquire_waits.counts.begin(), ns.acquire_waits.counts.end(), uint64_t{0}),
       1u);
-  EXPECT_DOUBLE_EQ(ns.acquire_waits.sum_seconds, 0.1);
+  EXPECT_DOUBLE_EQ(ns.acquire_waits.sum, 0.1);
 }
 
 TEST_F(BrokerMetricsTest, EveryNamespaceIsThereOnceHoweverManyThereAre) {

@@ -32,39 +32,51 @@ std::string Text(const BrokerSample& sample, const std::optional<ProcessStats>& 
 
 // A namespace in which no two numbers are the same.
 NamespaceSample DistinctNumbers(const std::string& name) {
-  NamespaceSample ns{
-      .name = name,
-      .sessions_initializing = 101,
-      .sessions_active = 102,
-      .sessions_suspended = 103,
-      .sessions_pinned = 104,
-      .leases = 105,
-      .waiters = 106,
-      .capacity_limit = 107,
-      .capacity_used = 108,
-      .acquires_held = 109,
-      .acquires_created = 110,
-      .acquires_refused = {},
-      .acquire_waits = {.bounds = {0.5, 10}, .counts = {3, 4, 5}, .sum_seconds = 66.5},
-      .releases = 111,
-      .releases_unmatched = 112,
-      .renewals = 113,
-      .lease_expiries = 114,
-      .lease_revocations = 115,
-      .ended_init_failed = 116,
-      .ended_on_request = 117,
-      .ended_discarded = 118,
-      .ended_max_lifetime = 119,
-      .ended_idle = 120,
-      .ended_evicted = 121,
-      .reaper_skips_store_disabled = 122,
-      .invariant_violations = 123,
-      .subscribers = 124,
-      .subscriber_lag = 125,
-      .subscriber_lag_max = 126,
-      .subscribe_resumes = 127,
-      .event_ring_bytes = 128,
-      .events_published = {{"created", 129}, {"evicted", 130}}};
+  NamespaceSample ns{.name = name,
+                     .sessions_initializing = 101,
+                     .sessions_active = 102,
+                     .sessions_suspending = 131,
+                     .sessions_ending = 132,
+                     .sessions_suspended = 103,
+                     .sessions_pinned = 104,
+                     .leases = 105,
+                     .waiters = 106,
+                     .capacity_limit = 107,
+                     .capacity_used = 108,
+                     .acquires_held = 109,
+                     .acquires_created = 110,
+                     .acquires_refused = {},
+                     .acquire_waits = {.bounds = {0.5, 10}, .counts = {3, 4, 5}, .sum = 66.5},
+                     .releases = 111,
+                     .releases_unmatched = 112,
+                     .renewals = 113,
+                     .lease_expiries = 114,
+                     .lease_revocations = 115,
+                     .ended_init_failed = 116,
+                     .ended_on_request = 117,
+                     .ended_discarded = 118,
+                     .ended_max_lifetime = 119,
+                     .ended_idle = 120,
+                     .ended_evicted = 121,
+                     .ended_suspended = 133,
+                     .ended_evicted_suspended = 134,
+                     .reaper_skips_store_disabled = 122,
+                     .reaper_skips_store_failed = 135,
+                     .reaper_skips_no_checkpoint = 136,
+                     .checkpoints = 137,
+                     .suspends_done = 138,
+                     .suspends_aborted = 139,
+                     .resumes_ok = 140,
+                     .resumes_failed = 141,
+                     .leases_adopted = 142,
+                     .recovery_end = 143,
+                     .invariant_violations = 123,
+                     .subscribers = 124,
+                     .subscriber_lag = 125,
+                     .subscriber_lag_max = 126,
+                     .subscribe_resumes = 127,
+                     .event_ring_bytes = 128,
+                     .events_published = {{"created", 129}, {"evicted", 130}}};
   for (int i = 0; i < kReasonCount; ++i) ns.acquires_refused[i] = uint64_t{1000} << i;
   return ns;
 }
@@ -81,6 +93,8 @@ TEST(MetricFamiliesTest, EveryNumberOfANamespaceGoesUnderItsName) {
           {"sessionbroker_sessions{namespace=\"ns\",state=\"initializing\"}", 101},
           {"sessionbroker_sessions{namespace=\"ns\",state=\"active\"}", 102},
           {"sessionbroker_sessions{namespace=\"ns\",state=\"suspended\"}", 103},
+          {"sessionbroker_sessions{namespace=\"ns\",state=\"suspending\"}", 131},
+          {"sessionbroker_sessions{namespace=\"ns\",state=\"ending\"}", 132},
           {"sessionbroker_sessions_pinned{namespace=\"ns\"}", 104},
           {"sessionbroker_leases{namespace=\"ns\"}", 105},
           {"sessionbroker_waiters{namespace=\"ns\"}", 106},
@@ -100,6 +114,17 @@ TEST(MetricFamiliesTest, EveryNumberOfANamespaceGoesUnderItsName) {
           {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"idle\"}", 120},
           {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"evicted\"}", 121},
           {"sessionbroker_reaper_skips_total{namespace=\"ns\",reason=\"store_disabled\"}", 122},
+          {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"suspended\"}", 133},
+          {"sessionbroker_session_ends_total{namespace=\"ns\",cause=\"evicted_suspended\"}", 134},
+          {"sessionbroker_reaper_skips_total{namespace=\"ns\",reason=\"store_failed\"}", 135},
+          {"sessionbroker_reaper_skips_total{namespace=\"ns\",reason=\"no_checkpoint\"}", 136},
+          {"sessionbroker_checkpoints_total{namespace=\"ns\"}", 137},
+          {"sessionbroker_suspends_total{namespace=\"ns\",outcome=\"done\"}", 138},
+          {"sessionbroker_suspends_total{namespace=\"ns\",outcome=\"aborted\"}", 139},
+          {"sessionbroker_resumes_total{namespace=\"ns\",outcome=\"ok\"}", 140},
+          {"sessionbroker_resumes_total{namespace=\"ns\",outcome=\"failed\"}", 141},
+          {"sessionbroker_leases_adopted_total{namespace=\"ns\"}", 142},
+          {"sessionbroker_recovery_end_time_seconds{namespace=\"ns\"}", 143},
           {"sessionbroker_invariant_violations_total{namespace=\"ns\"}", 123},
           {"sessionbroker_subscribers{namespace=\"ns\"}", 124},
           {"sessionbroker_subscriber_lag_revisions{namespace=\"ns\"}", 125},
@@ -186,8 +211,47 @@ TEST(MetricFamiliesTest, NumbersOfTheBrokerAndTheProcessGoUnderTheirNames) {
                              }));
 }
 
+// Without a store there is nothing to say about one.
+TEST(MetricFamiliesTest, NumbersOfTheStoreGoUnderTheirNames) {
+  EXPECT_THAT(Text(BrokerSample{}), Not(HasSubstr("_store_")));
+  BrokerSample sample;
+  sample.store =
+      StoreSample{.healthy = true,
+                  .commit_seconds = {.bounds = {0.001, 1}, .counts = {4, 5, 6}, .sum = 7.5},
+                  .commit_groups = {.bounds = {1}, .counts = {7, 8}, .sum = 99},
+                  .write_failures = {{"full", 9}, {"io", 10}},
+                  .reads = 11,
+                  .read_failures = 12,
+                  .pending_writes = 13,
+                  .pending_bytes = 14,
+                  .bytes = 15,
+                  .recovery_time = 250ms};
+
+  const Exposition scrape(Text(sample));
+
+  EXPECT_THAT(scrape.values, IsSupersetOf<Value>({
+                                 {"sessionbroker_store_healthy", 1},
+                                 {"sessionbroker_store_commit_seconds_bucket{le=\"1\"}", 9},
+                                 {"sessionbroker_store_commit_seconds_count", 15},
+                                 {"sessionbroker_store_commit_seconds_sum", 7.5},
+                                 {"sessionbroker_store_commit_groups_count", 15},
+                                 {"sessionbroker_store_commit_groups_sum", 99},
+                                 {"sessionbroker_store_write_failures_total{kind=\"full\"}", 9},
+                                 {"sessionbroker_store_write_failures_total{kind=\"io\"}", 10},
+                                 {"sessionbroker_store_reads_total", 11},
+                                 {"sessionbroker_store_read_failures_total", 12},
+                                 {"sessionbroker_store_pending_writes", 13},
+                                 {"sessionbroker_store_pending_bytes", 14},
+                                 {"sessionbroker_store_bytes", 15},
+                                 {"sessionbroker_recovery_duration_seconds", 0.25},
+                             }));
+}
+
 TEST(MetricFamiliesTest, EverySeriesIsThereOnceWithHelpAndType) {
   BrokerSample sample;
+  sample.store = StoreSample{.commit_seconds = {.bounds = {}, .counts = {0}, .sum = 0},
+                             .commit_groups = {.bounds = {}, .counts = {0}, .sum = 0},
+                             .write_failures = {{"full", 0}}};
   sample.namespaces = {DistinctNumbers("a"), DistinctNumbers("b")};
 
   EXPECT_THAT(Exposition(Text(sample, ProcessStats{})).problems, IsEmpty());

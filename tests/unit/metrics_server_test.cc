@@ -35,11 +35,15 @@ class CountingSource final : public MetricsSource {
     NamespaceSample ns;
     ns.name = "default";
     ns.leases = ++samples;
-    ns.acquire_waits = {.bounds = {1}, .counts = {0, 0}, .sum_seconds = 0};
+    ns.acquire_waits = {.bounds = {1}, .counts = {0, 0}, .sum = 0};
     ns.events_published = {{"created", 0}};
     BrokerSample sample;
     sample.namespaces = {ns};
     sample.streams_ended = {{"cancelled", 0}};
+    sample.store.emplace();
+    sample.store->commit_seconds =
+        sample.store->commit_groups = {.bounds = {1}, .counts = {0, 0}, .sum = 0};
+    sample.store->write_failures = {{"full", 0}};
     return sample;
   }
 
