@@ -350,15 +350,17 @@ uint64_t SessionTable::last_number() const {
 
 std::vector<std::string> SessionTable::CheckInvariants() const {
   std::vector<std::string> wrong = context_.ledger.CheckInvariants();
+  uint64_t counted_waiters = 0;
   for (const auto& shard : shards_) {
     MutexLock lock(shard->mu);
     for (std::string& what : shard->CheckInvariants()) wrong.push_back(std::move(what));
+    counted_waiters += shard->CountedWaiters();
   }
   const TableStats stats = Stats();
   if (stats.slots_used != stats.initializing + stats.active + stats.suspending + stats.ending) {
     wrong.push_back("slots in use and sessions differ");
   }
-  if (context_.waiters != stats.waiters) wrong.push_back("waiters and their bound differ");
+  if (context_.waiters != counted_waiters) wrong.push_back("waiters and their bound differ");
   if (context_.suspended != stats.suspended) wrong.push_back("suspended and their bound differ");
   return wrong;
 }

@@ -236,6 +236,8 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Compares what is kept twice over; describes what does not agree. shard_audit.cc
   std::vector<std::string> CheckInvariants() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Those of the waiters that count against max_waiters.
+  uint64_t CountedWaiters() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The part of it that looks at one entry at a time: the next few, going round. Counts what is
   // wrong.
   void AuditSome(int entries) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);

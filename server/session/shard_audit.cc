@@ -134,6 +134,11 @@ std::vector<std::string> Shard::CheckInvariants() const {
   return wrong;
 }
 
+uint64_t Shard::CountedWaiters() const {
+  return std::count_if(waiters_.begin(), waiters_.end(),
+                       [](const auto& waiter) { return waiter.second->counted; });
+}
+
 void Shard::AuditSome(int entries) {
   std::vector<std::string> wrong;
   for (int i = 0; i < entries && entries_.size() > 0; ++i) {
