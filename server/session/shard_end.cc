@@ -227,6 +227,9 @@ uint64_t Shard::ForgetRecordLocked(EntryIndex index, absl::string_view reason, I
   CountSuspendedLocked(-1);
   const uint64_t revision = PublishLocked(index, EventType::kRemoved, was, "", reason, now);
   for (const Waiter* waiter : queued) JoinLedgerLocked(index, *waiter, fx);
+  // With a store nobody was in it: they were taken out when its end began to be written, or came
+  // since.
+  if (context_.store != nullptr) JoinLedgerAllLocked(index, fx);
   TidyQueueLocked(index, now, fx);
   return revision;
 }

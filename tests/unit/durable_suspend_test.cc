@@ -543,6 +543,43 @@ TEST_F(DurableSuspendTest, RetentionForgetsWhatIsNotInUse) {  // D11
   EXPECT_EQ(Stats().suspended, 0u);
 }
 
+TEST_F(DurableSuspendTest, ThoseWhoCameWhileRetentionForgotARecordBuildAnew) {  // D11 A08
+  MakeSuspended("a", "state");
+  Table().ForgetStored(store_.disk().at("a").record, "suspended_retention", now_);
+  const AcquireCall waiting = Acquire("a");
+  const AcquireCall behind = Acquire("a");
+  Run();
+
+  ASSERT_TRUE(waiting.got().must_initialize);
+  EXPECT_FALSE(waiting.got().reset);
+  StartActivate(waiting.lease());
+  Run();
+  EXPECT_TRUE(behind.granted());
+}
+
+TEST_F(DurableSuspendTest, CallThatMayNotWaitIsToldWhenRetentionHasForgottenARecord) {  // D11 A08
+  config_.max_sessions = 1;
+  MakeSuspended("a", "state");
+  Make("b");
+  Table().ForgetStored(store_.disk().at("a").record, "suspended_retention", now_);
+  const AcquireCall call = AcquireNow("a");
+  Run();
+
+  EXPECT_EQ(call.reason(), Reason::kCapacityExhausted);
+}
+
+TEST_F(DurableSuspendTest, WhoCameAfterAnEndOfASuspendedSessionBuildsAnew) {  // A11 E02
+  MakeSuspended("a", "state");
+  StartEnd("a");
+  store_.Answer(now_);  // The record.
+  const AcquireCall after = Acquire("a");
+  Run();
+
+  ASSERT_TRUE(after.got().must_initialize);
+  EXPECT_FALSE(after.got().reset);
+  EXPECT_EQ(after.got().checkpoint, nullptr);
+}
+
 TEST_F(DurableSuspendTest, SlowDiskHoldsUpNothingElse) {  // A06 D04
   MakeIdle("a");
   StartSuspend("a");
