@@ -169,8 +169,11 @@ struct alignas(64) Entry {
   Recovery recovery : 2 = Recovery::kNone;
   bool exclusive : 1 = false;  // Its one pin is an exclusive one.
   // The store knows that this generation is used exclusively, and of every lease that must not come
-  // back.
+  // back. Without it nothing is granted exclusively.
   bool exclusive_recorded : 1 = false;
+  // An exclusive lease may be lost, and the store does not know: nothing is granted at all. After a
+  // crash it could show itself before those who came after it.
+  bool loss_unrecorded : 1 = false;
   bool checkpointed : 1 = false;       // Since the last grant.
   bool checkpoint_counts : 1 = false;  // No grant since the last checkpoint was handed in.
   bool has_op : 1 = false;             // `op` is not zero.

@@ -23,7 +23,9 @@ enum class OpKind : uint8_t {
   kActivate,       // An initializer's verdict is made durable.
   kEnd,            // The end, or the suspension, of a generation.
   kForget,         // The end of a suspended record.
-  kMarkExclusive,  // That the generation is used exclusively; nothing is granted before.
+  // That the generation is used exclusively, or which of its leases are over; nothing is granted
+  // before.
+  kMarkExclusive,
   // Not of Entry::op:
   kCheckpoint,
   kRelease,  // With a checkpoint.
@@ -49,6 +51,7 @@ struct PendingOp {
       0;  // Of those that an End refuses; who comes later waits for what is next.
   std::optional<EvictionTicket> eviction;
   Done<EndOutcome> told_end;
+  bool used_exclusively = false;  // kMarkExclusive: as it is written.
   // kActivate, kCheckpoint, kRelease, and kEnd by a Release.
   LeaseRef lease;
   Disposition disposition = Disposition::kKeep;

@@ -368,10 +368,11 @@ class Shard {
     if (entry.recovery == Recovery::kNone) return Recovery::kNone;
     return context_.recovering(now.mono) ? entry.recovery : Recovery::kNone;
   }
-  // A first exclusive grant has to be recorded before it is told (Recovery).
-  bool NeedsExclusiveMarkLocked(const Entry& entry, PinMode mode) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
-    return mode == PinMode::kExclusive && context_.store != nullptr && !entry.exclusive_recorded;
+  // Before a first exclusive grant, and before any that comes after a lease that was lost, the
+  // store has to know of that: see Entry, and SessionRecord.
+  bool NeedsMarkLocked(const Entry& entry, PinMode mode) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    if (context_.store == nullptr || entry.pins > 0) return false;
+    return entry.loss_unrecorded || (mode == PinMode::kExclusive && !entry.exclusive_recorded);
   }
   // Queues a call for what the store is asked on its behalf, which it waits for in any case.
   AcquireResult WaitForStoreLocked(EntryIndex index, const AcquireParams& params,
@@ -499,7 +500,8 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   PendingOp& BeginForgettingLocked(EntryIndex index, absl::string_view reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  void MarkExclusiveLocked(EntryIndex index, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Records what NeedsMarkLocked asks for, of an entry without pins.
+  void MarkLocked(EntryIndex index, PinMode mode, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // A lease that lapsed or was revoked must not come back after a restart.
   void RecordLostLeaseLocked(EntryIndex index, uint64_t sequence, PinMode mode, LeaseStatus status,
                              Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);

@@ -107,8 +107,8 @@ AcquireResult Shard::Acquire(const AcquireParams& params, uint32_t hash,
   if (entry.queue != nullptr || !MayPinLocked(entry, params.mode, now)) {
     return WaitAtLocked(index, Reason::kPinConflict, params, observer, now);
   }
-  if (NeedsExclusiveMarkLocked(entry, params.mode)) {
-    MarkExclusiveLocked(index, now);
+  if (NeedsMarkLocked(entry, params.mode)) {
+    MarkLocked(index, params.mode, now);
     return WaitForStoreLocked(index, params, observer, now);
   }
   counts_.acquired_held.Add(1);

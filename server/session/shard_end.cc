@@ -36,7 +36,7 @@ void Shard::StartGenerationLocked(EntryIndex index, SlotToken token, absl::strin
   entry.generation = NextNumberLocked();
   entry.state = EntryState::kInitializing;
   entry.has_endpoint = false;
-  entry.exclusive_recorded = false;
+  entry.exclusive_recorded = entry.loss_unrecorded = false;
   entry.recovery = Recovery::kNone;
   entry.last_active = now.mono;
   entry.last_use = 0;

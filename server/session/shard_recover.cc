@@ -35,7 +35,9 @@ uint32_t Shard::RestoreActive(const SessionRecord& record, uint32_t hash, Instan
   entry.state = EntryState::kActive;
   entry.has_owner = details.owner_idle != nullptr;
   entry.has_endpoint = !record.endpoint.empty();
-  entry.exclusive_recorded = record.used_exclusively;
+  // A lease that does not show itself is lost when the window closes.
+  entry.exclusive_recorded = false;
+  entry.loss_unrecorded = record.used_exclusively;
   // Whether the last user made a checkpoint was not written; it is not held against the session.
   entry.checkpointed = record.checkpoint.has_value();
   entry.last_active = now.mono;

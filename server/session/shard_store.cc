@@ -283,28 +283,34 @@ void Shard::OnActivatedLocked(PendingOp& op, const absl::Status& status, Instant
 
 // --- exclusive use ---
 
-void Shard::MarkExclusiveLocked(EntryIndex index, Instant now) {
+void Shard::MarkLocked(EntryIndex index, PinMode mode, Instant now) {
   Entry& entry = entries_[index];
+  BROKER_CHECK(entry.pins == 0);
   LeaveIdleLocked(index);
+  // Nobody holds a pin, so every lease that there was is over: also one of an earlier life that has
+  // not shown itself, and a shared one that lapsed, which was not worth a write then.
+  uint64_t& dead_through = entry.details->durable->dead_through;
+  const uint64_t last_number = next_number_ > 0 ? next_number_ - 1 : context_.first_number;
+  dead_through = std::max(dead_through, last_number);
   PendingOp& op = NewOpLocked(OpKind::kMarkExclusive, index);
   PutSession put = {RecordOfLocked(entry, now), std::nullopt, false};
-  put.record.used_exclusively = true;
+  put.record.used_exclusively |= mode == PinMode::kExclusive;
+  op.used_exclusively = put.record.used_exclusively;
   WriteLocked(op, {MutationOf(std::move(put))});
 }
 
 void Shard::OnMarkedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx) {
   Entry& entry = entries_[op.entry];
   if (status.ok()) {
-    // A lease may have been lost while this was written; then the next grant writes again.
-    if (entry.pins == 0) entry.exclusive_recorded = true;
-    entry.details->durable->used_exclusively = true;
+    entry.loss_unrecorded = false;
+    entry.exclusive_recorded = entry.details->durable->used_exclusively = op.used_exclusively;
   } else if (entry.queue != nullptr) {
     const absl::Status error = StoreErrorLocked(entry.key.view(), status);
-    std::vector<uint64_t> exclusive;
+    std::vector<uint64_t> refused;
     for (const auto& [arrival, waiter] : entry.queue->waiters) {
-      if (waiter->mode == PinMode::kExclusive) exclusive.push_back(arrival);
+      if (NeedsMarkLocked(entry, waiter->mode)) refused.push_back(arrival);
     }
-    for (uint64_t arrival : exclusive) RemoveRefusedLocked(op.entry, arrival, error, now, fx);
+    for (uint64_t arrival : refused) RemoveRefusedLocked(op.entry, arrival, error, now, fx);
   }
   ServePinsLocked(op.entry, now, fx);
   if (entry.state == EntryState::kActive && entry.pins == 0 && !entry.has_op) {
@@ -317,11 +323,12 @@ void Shard::RecordLostLeaseLocked(EntryIndex index, uint64_t sequence, PinMode m
   Entry& entry = entries_[index];
   if (context_.store == nullptr || entry.state == EntryState::kInitializing) return;
   const bool exclusive = mode == PinMode::kExclusive;
+  // The next grant, or the next exclusive one, writes, and waits for what is written before it.
+  entry.exclusive_recorded = false;
+  if (exclusive) entry.loss_unrecorded = true;
   if (!exclusive && status != LeaseStatus::kRevoked) return;
   uint64_t& dead_through = entry.details->durable->dead_through;
   if (exclusive) dead_through = std::max(dead_through, sequence);
-  // The next exclusive grant writes, and waits for what is written before it: this.
-  entry.exclusive_recorded = false;
   if (entry.state == EntryState::kActive) {
     WriteFactLocked(index, exclusive ? 0 : sequence, now);
   } else {

@@ -56,7 +56,7 @@ void Shard::ServePinsLocked(EntryIndex index, Instant now, Effects& fx) {
   while (entry.state == EntryState::kActive && entry.queue != nullptr) {
     const Waiter& first = *entry.queue->waiters.begin()->second;
     if (!MayPinLocked(entry, first.mode, now)) return;
-    if (NeedsExclusiveMarkLocked(entry, first.mode)) return MarkExclusiveLocked(index, now);
+    if (NeedsMarkLocked(entry, first.mode)) return MarkLocked(index, first.mode, now);
     std::unique_ptr<Waiter> waiter = RemoveWaiterLocked(index, first.arrival);
     ObserveWaitLocked(*waiter, now);
     counts_.acquired_held.Add(1);

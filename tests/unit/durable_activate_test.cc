@@ -265,6 +265,21 @@ TEST_F(DurableActivateTest, LapseThatCannotBeWrittenIsWrittenLater) {  // G06
   EXPECT_GE(store_.disk().at("a").record.dead_through, lost.sequence);
 }
 
+TEST_F(DurableActivateTest, LapseThatCannotBeWrittenRefusesThoseWhoWouldComeAfterIt) {  // G06
+  config_.default_lease_ttl = 1s;
+  Make("a", {.mode = PinMode::kExclusive});
+  AdvanceAndSweep(2s);
+  const AcquireCall shared = Acquire("a", {.wait_timeout = 1h});
+  const AcquireCall exclusive = Acquire("a", {.mode = PinMode::kExclusive, .wait_timeout = 1h});
+  store_.Fail(now_);
+  EXPECT_FALSE(shared.answered());
+  store_.Fail(now_);
+
+  EXPECT_EQ(shared.reason(), Reason::kStoreUnavailable);
+  EXPECT_EQ(exclusive.reason(), Reason::kStoreUnavailable);
+  EXPECT_EQ(store_.waiting(), 0u);
+}
+
 TEST_F(DurableActivateTest, SharedPinsAndRenewalsNeverWrite) {
   const LeaseRef first = Make("a");
   for (int i = 0; i < 100; ++i) {

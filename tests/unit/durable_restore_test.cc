@@ -188,6 +188,52 @@ TEST_F(DurableRestoreTest, ExclusiveLeaseThatLapsedBeforeIsNotAdopted) {  // G06
   EXPECT_EQ(RenewNext(lost), LeaseStatus::kUnknown);
 }
 
+TEST_F(DurableRestoreTest, SharedLeaseThatLapsedBeforeAnExclusiveGrantIsNotAdopted) {  // G02
+  config_.default_lease_ttl = 1s;
+  const LeaseRef exclusive_once = Make("a", {.mode = PinMode::kExclusive});
+  StartRelease(exclusive_once);
+  const LeaseRef lapsed = Acquire("a").lease();
+  AdvanceAndSweep(2s);
+  const AcquireCall holder = AcquireExclusive("a");
+  Run();
+  ASSERT_TRUE(holder.granted());
+  Restart();
+
+  EXPECT_EQ(RenewNext(lapsed), LeaseStatus::kUnknown);  // Though it comes first.
+  EXPECT_EQ(RenewNext(holder.lease()), LeaseStatus::kHeld);
+}
+
+TEST_F(DurableRestoreTest, ExclusiveLeaseThatLapsedIsRecordedBeforeASharedGrant) {  // G02 G06
+  config_.default_lease_ttl = 1s;
+  const LeaseRef lapsed = Make("a", {.mode = PinMode::kExclusive});
+  AdvanceAndSweep(2s);
+  const AcquireCall holder = Acquire("a");
+  EXPECT_FALSE(holder.answered());
+  Run();
+  ASSERT_TRUE(holder.granted());
+  EXPECT_TRUE(Acquire("a").granted());  // Once.
+  Restart();
+
+  EXPECT_EQ(RenewNext(lapsed), LeaseStatus::kUnknown);
+  EXPECT_EQ(RenewNext(holder.lease()), LeaseStatus::kHeld);
+}
+
+TEST_F(DurableRestoreTest, LeaseThatDidNotShowItselfIsRecordedBeforeTheNextGrant) {  // G02 G06
+  for (PinMode mode : {PinMode::kShared, PinMode::kExclusive}) {
+    const std::string key = mode == PinMode::kShared ? "a" : "b";
+    const LeaseRef lost = Make(key, {.mode = PinMode::kExclusive});
+    Restart();
+    SweepNext(11s);
+    const AcquireCall holder = AcquireNext(key, {.mode = mode});
+    EXPECT_FALSE(holder.answered());
+    store_.AnswerAll(now_);
+    EXPECT_TRUE(holder.granted());
+    EXPECT_GE(store_.disk().at(key).record.dead_through, lost.sequence);
+    EXPECT_LT(store_.disk().at(key).record.dead_through, holder.token());
+    store_.Attach(Table());
+  }
+}
+
 TEST_F(DurableRestoreTest, LeaseThatWasRevokedBeforeIsNotAdopted) {  // G06
   config_.max_hold = 5s;
   const LeaseRef revoked = Make("a");
@@ -235,6 +281,7 @@ TEST_F(DurableRestoreTest, SessionUsedExclusivelyGrantsNothingUntilTheWindowClos
   SweepNext(9s);
   EXPECT_FALSE(shared.answered());
   SweepNext(2s);
+  store_.AnswerAll(now_);
   EXPECT_TRUE(shared.granted());
 }
 
@@ -245,6 +292,7 @@ TEST_F(DurableRestoreTest, ExclusiveHolderThatComesAndGoesMakesWayForOthers) {  
   EXPECT_EQ(RenewNext(holder), LeaseStatus::kHeld);
   EXPECT_FALSE(waiter.answered());
   EXPECT_TRUE(ReleaseNext(holder));
+  store_.AnswerAll(now_);
   EXPECT_TRUE(waiter.granted());
   EXPECT_GT(waiter.token(), holder.sequence);  // A16
 }
@@ -316,7 +364,9 @@ TEST_F(DurableRestoreTest, PlannedRestartRestoresExactlyTheLiveLeasesAndOpensNoW
   EXPECT_FALSE(ReleaseNext(released));
   EXPECT_EQ(RenewNext(held), LeaseStatus::kHeld);
   EXPECT_TRUE(ReleaseNext(exclusive));
-  EXPECT_TRUE(AcquireNext("b", {.mode = PinMode::kExclusive}).granted());
+  const AcquireCall next = AcquireNext("b", {.mode = PinMode::kExclusive});
+  store_.AnswerAll(now_);
+  EXPECT_TRUE(next.granted());
   EXPECT_FALSE(next_->recovering(now_.mono));
 }
 
