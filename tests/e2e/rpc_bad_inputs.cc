@@ -2,6 +2,7 @@
 
 #include <type_traits>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "sessionbroker/v1/broker.pb.h"
 
@@ -35,8 +36,10 @@ void TooManyLabels(Labels& labels) {
 constexpr char kAcquire[] = "SessionBrokerService/Acquire";
 constexpr char kActivate[] = "SessionBrokerService/Activate";
 constexpr char kRenew[] = "SessionBrokerService/Renew";
+constexpr char kCheckpoint[] = "SessionBrokerService/Checkpoint";
 constexpr char kRelease[] = "SessionBrokerService/Release";
 constexpr char kEnd[] = "SessionBrokerService/End";
+constexpr char kSuspend[] = "SessionBrokerService/Suspend";
 constexpr char kGet[] = "SessionBrokerService/GetSession";
 constexpr char kList[] = "SessionBrokerService/ListSessions";
 constexpr char kSubscribe[] = "SessionBrokerService/Subscribe";
@@ -122,6 +125,7 @@ std::vector<BadInput> AcquireInputs() {
 }
 
 std::vector<BadInput> LeaseInputs() {
+  using C = pb::CheckpointRequest;
   return {
       {"OutcomeUnset", kActivate, "outcome", Spoil<V>([](V&) {})},
       {"LeaseIdEmpty", kActivate, "lease_id", Spoil<V>([](V& r) {
@@ -148,6 +152,8 @@ std::vector<BadInput> LeaseInputs() {
        Spoil<V>([](V& r) { r.mutable_activated()->set_endpoint(Times(513)); })},
       {"EndpointNotUtf8", kActivate, "activated.endpoint",
        Spoil<V>([](V& r) { r.mutable_activated()->set_endpoint("\xff"); })},
+      {"CheckpointTooLong", kActivate, "activated.checkpoint",
+       Spoil<V>([](V& r) { r.mutable_activated()->set_checkpoint(Times((1 << 20) + 1)); })},
       {"LabelsTooMany", kActivate, "activated.labels",
        Spoil<V>([](V& r) { TooManyLabels(*r.mutable_activated()->mutable_labels()); })},
       {"LabelNotUtf8", kActivate, "activated.labels",
@@ -167,6 +173,14 @@ std::vector<BadInput> LeaseInputs() {
        })},
       {"HolderTooLong", kRenew, "holder",
        Spoil<pb::RenewRequest>([](pb::RenewRequest& r) { r.set_holder(Times(129)); })},
+      {"LeaseIdEmpty", kCheckpoint, "lease_id", Spoil<C>([](C& r) { r.clear_lease_id(); })},
+      {"LeaseIdMalformed", kCheckpoint, "lease_id", Spoil<C>([](C& r) { r.set_lease_id("no"); })},
+      {"DataTooLong", kCheckpoint, "data",
+       Spoil<C>([](C& r) { r.set_data(Times((1 << 20) + 1)); })},
+      {"LeaseIdNotUtf8", kCheckpoint, "lease_id", Spoil<C>([](C& r) { r.set_lease_id("\xff"); })},
+      {"CheckpointTooLong", kRelease, "checkpoint",
+       Spoil<pb::ReleaseRequest>(
+           [](pb::ReleaseRequest& r) { r.set_checkpoint(Times((1 << 20) + 1)); })},
       {"LeaseIdEmpty", kRelease, "lease_id",
        Spoil<pb::ReleaseRequest>([](pb::ReleaseRequest& r) { r.clear_lease_id(); })},
       {"LeaseIdMalformed", kRelease, "lease_id",
@@ -179,6 +193,7 @@ std::vector<BadInput> LeaseInputs() {
 
 std::vector<BadInput> SessionInputs() {
   using E = pb::EndRequest;
+  using S = pb::SuspendRequest;
   using G = pb::GetSessionRequest;
   return {
       {"KeyEmpty", kEnd, "key", Spoil<E>([](E& r) { r.clear_key(); })},
@@ -186,6 +201,11 @@ std::vector<BadInput> SessionInputs() {
       {"NamespaceSpace", kEnd, "namespace", Spoil<E>([](E& r) { r.set_namespace_("a b"); })},
       {"ReasonTooLong", kEnd, "reason", Spoil<E>([](E& r) { r.set_reason(Times(1025)); })},
       {"ReasonNotUtf8", kEnd, "reason", Spoil<E>([](E& r) { r.set_reason("\xff"); })},
+      {"KeyEmpty", kSuspend, "key", Spoil<S>([](S& r) { r.clear_key(); })},
+      {"KeyTooLong", kSuspend, "key", Spoil<S>([](S& r) { r.set_key(Times(257)); })},
+      {"KeyNotUtf8", kSuspend, "key", Spoil<S>([](S& r) { r.set_key("\xff"); })},
+      {"NamespaceTooLong", kSuspend, "namespace",
+       Spoil<S>([](S& r) { r.set_namespace_(Times(64)); })},
       {"KeyEmpty", kGet, "key", Spoil<G>([](G& r) { r.clear_key(); })},
       {"KeyTooLong", kGet, "key", Spoil<G>([](G& r) { r.set_key(Times(257)); })},
       {"NamespaceTooLong", kGet, "namespace", Spoil<G>([](G& r) { r.set_namespace_(Times(64)); })},
@@ -205,6 +225,12 @@ std::vector<BadInput> SessionInputs() {
       {"PageTokenMalformed", kList, "page_token", Spoil<L>([](L& r) { r.set_page_token("!"); })},
       {"PageTokenOfAnotherListing", kList, "page_token",
        Spoil<L>([](L& r) { r.set_page_token("bjE6ZGVmYXVsdA=="); })},
+      // "t1:" and what is no key: too long, and not UTF-8.
+      {"PageTokenOfNoKey", kList, "page_token", Spoil<L>([](L& r) {
+         r.set_page_token(absl::WebSafeBase64Escape(absl::StrCat("t1:", Times(257))));
+       })},
+      {"PageTokenNotUtf8", kList, "page_token",
+       Spoil<L>([](L& r) { r.set_page_token(absl::WebSafeBase64Escape("t1:\xff")); })},
       {"PageTokenSpelledOtherwise", kList, "page_token",
        Spoil<L>([](L& r) { r.set_page_token("czE6MC4w  "); })},
   };
@@ -326,6 +352,8 @@ std::vector<BadInput> AdminInputs() {
        })},
       {"RetentionNegative", kUpdateNamespace, "config.suspended_retention",
        Spoil<U>([](U& r) { r.mutable_config()->mutable_suspended_retention()->set_seconds(-1); })},
+      {"CheckpointBytesTooMany", kUpdateNamespace, "config.max_checkpoint_bytes",
+       Spoil<U>([](U& r) { r.mutable_config()->set_max_checkpoint_bytes((1 << 20) + 1); })},
       {"IdlePolicyUnknown", kUpdateNamespace, "config.idle_policy",
        Spoil<U>([](U& r) { r.mutable_config()->set_idle_policy(static_cast<pb::IdlePolicy>(4)); })},
   };

@@ -178,7 +178,7 @@ TEST(LimitTest, ASubscribeJustWithinEveryLimitIsTaken) {
   for (int i = 0; i < 32; ++i) {
     (*request.mutable_labels())[absl::StrCat(Times(61), 10 + i)] = Times(256);
   }
-  for (const int type : {1, 2, 3, 8, 9, 10, 12, 13, 14, 15, 16}) {
+  for (const int type : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16}) {
     request.add_types(static_cast<pb::EventType>(type));
   }
   request.mutable_heartbeat_interval()->set_seconds(315'576'000'000);

@@ -19,12 +19,15 @@
 namespace broker {
 
 // A whole broker inside the test, served over TCP on a free port: what main() builds but for the
-// metrics, so that a test can look at its numbers from within.
+// metrics, so that a test can look at its numbers from within. What the journal holds is there from
+// the beginning; the journal is closed with it, as by a crash.
 class BrokerServer {
  public:
   explicit BrokerServer(const Broker::Options& options = Broker::Options(),
                         const RpcServer::Options& rpc_options = RpcServer::Options())
       : broker_(WithEncoder(options), stall_clock_),
+        report_(broker_.Recover()),
+        closer_{options.journal},
         reaper_("reaper", std::chrono::milliseconds(20), [this] {
           stall_clock_.Tick();
           broker_.RunOnce();
@@ -37,6 +40,7 @@ class BrokerServer {
   }
 
   Broker& broker() { return broker_; }
+  const absl::StatusOr<RecoveryReport>& report() const { return report_; }
   RpcServer& server() { return *server_; }
   StallClock& stall_clock() { return stall_clock_; }
   const SystemClock& system_clock() const { return system_clock_; }
@@ -58,9 +62,18 @@ class BrokerServer {
     return options;
   }
 
+  struct JournalCloser {
+    Journal* journal;
+    ~JournalCloser() {
+      if (journal != nullptr) journal->Close();
+    }
+  };
+
   SystemClock system_clock_;
   StallClock stall_clock_{system_clock_};
   Broker broker_;
+  const absl::StatusOr<RecoveryReport> report_;
+  const JournalCloser closer_;  // After all that calls the broker.
   PeriodicThread reaper_;
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;

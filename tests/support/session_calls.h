@@ -5,6 +5,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,7 @@ class SessionCalls {
         admin_(pb::AdminService::NewStub(channel)) {}
 
   pb::SessionBrokerService::Stub& stub() { return *sessions_; }
+  pb::AdminService::Stub& admin() { return *admin_; }
 
   AcquireReply Acquire(const Wish& wish) {
     AcquireReply reply;
@@ -87,11 +89,37 @@ class SessionCalls {
   // A session that nobody holds.
   void MakeIdle(const Wish& wish) { EXPECT_TRUE(Release(Hold(wish))->released()) << wish.key; }
 
-  Reply<pb::ActivateResponse> Activate(const std::string& lease) {
+  Reply<pb::ActivateResponse> Activate(const std::string& lease,
+                                       const std::optional<std::string>& checkpoint = {}) {
     pb::ActivateRequest request;
     request.set_lease_id(lease);
     request.mutable_activated()->set_endpoint("tcp://here");
+    if (checkpoint.has_value()) request.mutable_activated()->set_checkpoint(*checkpoint);
     return SendActivate(request);
+  }
+  Reply<pb::CheckpointResponse> Checkpoint(const std::string& lease, const std::string& data) {
+    pb::CheckpointRequest request;
+    request.set_lease_id(lease);
+    request.set_data(data);
+    Reply<pb::CheckpointResponse> reply;
+    reply.status = sessions_->Checkpoint(NewContext().get(), request, &reply.response);
+    return reply;
+  }
+  Reply<pb::SuspendResponse> Suspend(const std::string& key, uint64_t if_generation = 0) {
+    pb::SuspendRequest request;
+    request.set_key(key);
+    request.set_if_generation(if_generation);
+    Reply<pb::SuspendResponse> reply;
+    reply.status = sessions_->Suspend(NewContext().get(), request, &reply.response);
+    return reply;
+  }
+  // A session that is suspended, with `data` to restore it from.
+  void MakeSuspended(const Wish& wish, const std::string& data = "state") {
+    const std::string lease = Hold(wish);
+    EXPECT_TRUE(Checkpoint(lease, data).ok()) << wish.key;
+    EXPECT_TRUE(Release(lease)->released()) << wish.key;
+    const Reply<pb::SuspendResponse> reply = Suspend(wish.key);
+    EXPECT_TRUE(reply.ok()) << wish.key << ": " << ToText(reply.status);
   }
   Reply<pb::ActivateResponse> FailInit(const std::string& lease, const std::string& message,
                                        std::chrono::milliseconds retry_after) {
@@ -108,6 +136,14 @@ class SessionCalls {
     const grpc::Status status = sessions_->Renew(NewContext().get(), request, &response);
     EXPECT_TRUE(status.ok()) << ToText(status);
     return status.ok() ? response.results(0).status() : pb::LEASE_STATUS_UNSPECIFIED;
+  }
+  Reply<pb::ReleaseResponse> ReleaseWith(const std::string& lease, const std::string& checkpoint) {
+    pb::ReleaseRequest request;
+    request.set_lease_id(lease);
+    request.set_checkpoint(checkpoint);
+    Reply<pb::ReleaseResponse> reply;
+    reply.status = sessions_->Release(NewContext().get(), request, &reply.response);
+    return reply;
   }
   Reply<pb::ReleaseResponse> Release(const std::string& lease,
                                      pb::Disposition disposition = pb::DISPOSITION_KEEP) {
@@ -138,9 +174,10 @@ class SessionCalls {
     EXPECT_TRUE(reply.ok()) << key << ": " << ToText(reply.status);
     return reply->session();
   }
-  std::vector<pb::Session> List() {
+  std::vector<pb::Session> List() { return List(pb::ListSessionsRequest()); }
+  // From the first page that `request` asks for to the last.
+  std::vector<pb::Session> List(pb::ListSessionsRequest request) {
     std::vector<pb::Session> sessions;
-    pb::ListSessionsRequest request;
     do {
       pb::ListSessionsResponse response;
       const grpc::Status status = sessions_->ListSessions(NewContext().get(), request, &response);
