@@ -86,6 +86,28 @@ TEST_F(DurableWatchTest, InitialStateOfMoreThanAPageIsWhole) {
   EXPECT_EQ(Initial(FromTheBeginning()), expected);
 }
 
+TEST_F(DurableWatchTest, StoreThatCannotBeReadIsSaidAndNothingIsLeftOutSilently) {
+  calls_.MakeSuspended({.key = "away"});
+  calls_.Hold({.key = "live"});
+  server_.disk().Close();
+  pb::SubscribeRequest keys = FromTheBeginning();
+  keys.add_keys("away");
+
+  for (const pb::SubscribeRequest& request : {FromTheBeginning(), keys}) {
+    Subscriber stream(server_.server().NewChannel(), request);
+    EXPECT_EQ(stream.Error().reason, "STORE_UNAVAILABLE") << ToText(stream.Status());
+    EXPECT_EQ(stream.Status().error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_FALSE(stream.synced().has_value());
+  }
+  EXPECT_EQ(calls_.Get("away").reason(), "STORE_UNAVAILABLE");
+  EXPECT_EQ(calls_.Acquire({.key = "away"}).reason(), "STORE_UNAVAILABLE");
+  // What is in memory needs no store.
+  EXPECT_EQ(calls_.Session("live").pins(), 1u);
+  pb::SubscribeRequest live = FromTheBeginning();
+  live.add_keys("live");
+  EXPECT_EQ(Initial(live).size(), 1u);
+}
+
 TEST_F(DurableWatchTest, LifeWithASuspensionIsToldInItsOrder) {  // F01
   Subscriber stream(server_.server().NewChannel(), LifecycleEvents());
   ASSERT_TRUE(stream.AwaitSynced());
