@@ -80,6 +80,13 @@ absl::StatusOr<v1::RenewResponse> BrokerStub::Renew(const v1::RenewRequest& requ
               trace);
 }
 
+absl::StatusOr<v1::CheckpointResponse> BrokerStub::Checkpoint(const v1::CheckpointRequest& request,
+                                                              TimePoint deadline,
+                                                              CallTrace* trace) {
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::Checkpoint, request, deadline,
+              Retry::kYes, trace);
+}
+
 absl::StatusOr<v1::ReleaseResponse> BrokerStub::Release(const v1::ReleaseRequest& request,
                                                         TimePoint deadline, CallTrace* trace) {
   return Call(*sessions_, &v1::SessionBrokerService::Stub::Release, request, deadline, Retry::kYes,
@@ -89,6 +96,13 @@ absl::StatusOr<v1::ReleaseResponse> BrokerStub::Release(const v1::ReleaseRequest
 absl::StatusOr<v1::EndResponse> BrokerStub::End(const v1::EndRequest& request, TimePoint deadline) {
   const Retry retry = request.if_generation() == 0 ? Retry::kNo : Retry::kYes;
   return Call(*sessions_, &v1::SessionBrokerService::Stub::End, request, deadline, retry, nullptr);
+}
+
+absl::StatusOr<v1::SuspendResponse> BrokerStub::Suspend(const v1::SuspendRequest& request,
+                                                        TimePoint deadline) {
+  const Retry retry = request.if_generation() == 0 ? Retry::kNo : Retry::kYes;
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::Suspend, request, deadline, retry,
+              nullptr);
 }
 
 absl::StatusOr<v1::GetSessionResponse> BrokerStub::GetSession(const v1::GetSessionRequest& request,

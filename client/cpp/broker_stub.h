@@ -34,10 +34,11 @@ struct CallTrace {
 // (gRPC says CANCELLED to calls that reach a server that shuts down), and DEADLINE_EXCEEDED when it
 // did not answer in time.
 //
-// UNAVAILABLE is retried by the policy while the deadline leaves time for the pause, and not
-// earlier than the broker asks for (RetryInfo). When the time is up the caller gets the last
-// UNAVAILABLE. Which calls are retried is said at each: a call may have been carried out although
-// its answer was lost, so only those are that do nothing the second time.
+// UNAVAILABLE, also that of a store that fails (STORE_UNAVAILABLE), is retried by the policy while
+// the deadline leaves time for the pause, and not earlier than the broker asks for (RetryInfo).
+// When the time is up the caller gets the last UNAVAILABLE. Which calls are retried is said at
+// each: a call may have been carried out although its answer was lost, so only those are that do
+// nothing the second time.
 //
 // Thread-safe.
 class BrokerStub {
@@ -55,11 +56,17 @@ class BrokerStub {
   // Retried.
   absl::StatusOr<v1::RenewResponse> Renew(const v1::RenewRequest& request, TimePoint deadline,
                                           CallTrace* trace = nullptr);
+  // Retried: the same data again is the same checkpoint.
+  absl::StatusOr<v1::CheckpointResponse> Checkpoint(const v1::CheckpointRequest& request,
+                                                    TimePoint deadline, CallTrace* trace = nullptr);
   // Retried. Repeated, it says released = false when the first was heard.
   absl::StatusOr<v1::ReleaseResponse> Release(const v1::ReleaseRequest& request, TimePoint deadline,
                                               CallTrace* trace = nullptr);
   // Retried only with if_generation: without it a repetition could end the successor.
   absl::StatusOr<v1::EndResponse> End(const v1::EndRequest& request, TimePoint deadline);
+  // Retried only with if_generation: without it a repetition could suspend the successor.
+  absl::StatusOr<v1::SuspendResponse> Suspend(const v1::SuspendRequest& request,
+                                              TimePoint deadline);
   // Retried, as all reads.
   absl::StatusOr<v1::GetSessionResponse> GetSession(const v1::GetSessionRequest& request,
                                                     TimePoint deadline);

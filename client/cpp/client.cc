@@ -146,17 +146,21 @@ absl::Status Client::WithSession(
   absl::StatusOr<PinnedSession> pin = Acquire(options);
   if (!pin.ok()) return pin.status();
   if (pin->must_initialize()) {
+    // What `initialize` may have done itself.
+    const auto activated = [&pin] { return pin->session_.state() == v1::SESSION_STATE_ACTIVE; };
     const absl::StatusOr<std::string> endpoint = initialize(*pin);
     if (!endpoint.ok()) {
       const std::string message(endpoint.status().message());
       const Duration retry_after =
           GetErrorDetails(endpoint.status()).retry_after.value_or(Duration::zero());
       // The caller learns why there is no session; that the broker did not hear it changes nothing,
-      // the lease lapses then.
-      pin->FailInit(message, retry_after).IgnoreError();
+      // the lease lapses then. A pin that `initialize` has activated is released as it goes.
+      if (!activated()) pin->FailInit(message, retry_after).IgnoreError();
       return endpoint.status();
     }
-    if (absl::Status status = pin->Activate(*endpoint); !status.ok()) return status;
+    if (!activated()) {
+      if (absl::Status status = pin->Activate(*endpoint); !status.ok()) return status;
+    }
   }
   absl::Status status = use(*pin);
   // Not reported: the work is done, and a pin that could not be released lapses.

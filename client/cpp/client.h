@@ -26,7 +26,8 @@ struct ClientCore;
 //     absl::Status status = client.WithSession(
 //         {.key = "shell-7", .mode = v1::PIN_MODE_EXCLUSIVE},
 //         [](PinnedSession& pin) -> absl::StatusOr<std::string> {
-//           return StartShell();  // Returns its address; told to only if there is none.
+//           // Returns its address; told to only if there is none.
+//           return StartShell(pin.checkpoint());
 //         },
 //         [](PinnedSession& pin) { return RunCommand(pin.endpoint(), "make"); });
 //
@@ -65,6 +66,10 @@ class Client {
 
   // Runs `use` with the session pinned, and returns what it returns; before that, if this caller is
   // told to, runs `initialize` and activates the session with the endpoint that it returns.
+  //
+  // `initialize` finds what to restore in pin.checkpoint(), and in pin.reset() whether anything was
+  // lost; to give labels or a first checkpoint along, it activates the session itself. `use` makes
+  // what is worth keeping durable with pin.Checkpoint().
   //
   // `use` is not run, and the error is returned, if Acquire or Activate fails, or if `initialize`
   // does: its message is what those who wait get. The pin is released in any case, also when one of

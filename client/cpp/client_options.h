@@ -19,7 +19,8 @@ struct ClientOptions {
   std::string holder = {};
   // For every call that the client makes, and for the pace of renewals that fail.
   RetryPolicy retry = {};
-  // How long Activate, FailInit and Release may take, retries included. Acquire has its own.
+  // How long Activate, FailInit, Checkpoint and Release may take, retries included. Acquire has its
+  // own.
   Duration call_timeout = std::chrono::seconds(10);
   // How long the destructor of a pin may take to release it, and Acquire to give back a pin that it
   // could not confirm. If the broker is not reached by then, the lease is left to lapse by its ttl.

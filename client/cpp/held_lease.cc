@@ -37,7 +37,7 @@ std::optional<Loss> HeldLease::loss() const {
 
 void HeldLease::Extend(TimePoint sent, Duration ttl) {
   std::lock_guard<std::mutex> lock(mu_);
-  if (state_ != State::kHeld || sent <= sent_) return;
+  if (state_ == State::kLost || sent <= sent_) return;
   // Once the holder may have seen lost(), it stays lost, even if the broker is more generous.
   if (SteadyClock::now() >= sent_ + ttl_) return;
   sent_ = sent;

@@ -60,8 +60,9 @@ class HeldLease {
   // Why, once it is known; may come a moment later than lost().
   std::optional<Loss> loss() const;
 
-  // The broker has renewed it for `ttl`, asked at `sent`. An answer that was overtaken by a later
-  // one, or comes after the end, changes nothing.
+  // The broker has renewed it for `ttl`, asked at `sent`; also a lease that was given up, until the
+  // broker has heard of that. An answer that was overtaken by a later one, or comes after the loss,
+  // changes nothing.
   void Extend(TimePoint sent, Duration ttl);
 
   // Ends the lease for its holder; false if it had ended before or its time is over.

@@ -32,6 +32,10 @@ PinnedSession::PinnedSession(ClientCore* core, std::shared_ptr<HeldLease> lease,
   if (response.has_displaced()) {
     displaced_ = std::make_unique<v1::Session>(std::move(*response.mutable_displaced()));
   }
+  if (response.has_checkpoint()) {
+    checkpoint_ =
+        std::make_unique<v1::SessionCheckpoint>(std::move(*response.mutable_checkpoint()));
+  }
   core_->live_pins.fetch_add(1);
 }
 
@@ -44,6 +48,7 @@ PinnedSession& PinnedSession::operator=(PinnedSession&& other) noexcept {
   lease_ = std::move(other.lease_);
   session_ = std::move(other.session_);
   displaced_ = std::move(other.displaced_);
+  checkpoint_ = std::move(other.checkpoint_);
   fencing_token_ = other.fencing_token_;
   must_initialize_ = other.must_initialize_;
   reset_ = other.reset_;
@@ -57,22 +62,25 @@ void PinnedSession::Reset() {
   if (GiveUp()) {
     const TimePoint bound = DeadlineIn(core_->options.destructor_timeout);
     // Once the lease has run out by itself there is nothing left to release.
-    SendRelease(v1::DISPOSITION_KEEP, std::min(bound, lease_->expiry())).IgnoreError();
+    SendRelease(v1::DISPOSITION_KEEP, nullptr, std::min(bound, lease_->expiry())).IgnoreError();
   }
   lease_.reset();
   core_->live_pins.fetch_sub(1);
 }
 
 absl::Status PinnedSession::Activate(const std::string& endpoint,
-                                     const std::map<std::string, std::string>& labels) {
+                                     const std::map<std::string, std::string>& labels,
+                                     const std::optional<std::string>& checkpoint) {
   v1::ActivateRequest request;
   request.set_lease_id(lease_->id());
   request.mutable_activated()->set_endpoint(endpoint);
   request.mutable_activated()->mutable_labels()->insert(labels.begin(), labels.end());
+  if (checkpoint) request.mutable_activated()->set_checkpoint(*checkpoint);
   const TimePoint deadline = DeadlineIn(core_->options.call_timeout);
   absl::StatusOr<v1::ActivateResponse> response = core_->stub.Activate(request, deadline);
   if (!response.ok()) return response.status();
   must_initialize_ = false;
+  checkpoint_.reset();  // Up to a MiB that nobody needs any more.
   session_.MergeFrom(response->session());
   session_.set_endpoint(endpoint);
   return absl::OkStatus();
@@ -95,15 +103,43 @@ absl::Status PinnedSession::FailInit(const std::string& message, Duration retry_
   return status;
 }
 
-absl::Status PinnedSession::Release(v1::Disposition disposition) {
-  if (!GiveUp()) return NotHeldError();
-  return SendRelease(disposition, DeadlineIn(core_->options.call_timeout));
+absl::Status PinnedSession::Checkpoint(const std::string& data) {
+  // Not left to the broker, which may be more generous: once lost() is true it stays so.
+  if (lease_->lost()) return NotHeldError();
+  v1::CheckpointRequest request;
+  request.set_lease_id(lease_->id());
+  request.set_data(data);
+  return core_->stub.Checkpoint(request, DeadlineIn(core_->options.call_timeout)).status();
 }
 
-absl::Status PinnedSession::SendRelease(v1::Disposition disposition, TimePoint deadline) {
+absl::Status PinnedSession::Release(v1::Disposition disposition) {
+  if (!GiveUp()) return NotHeldError();
+  return SendRelease(disposition, nullptr, DeadlineIn(core_->options.call_timeout));
+}
+
+absl::Status PinnedSession::ReleaseWithCheckpoint(const std::string& data,
+                                                  v1::Disposition disposition) {
+  // Given up first, so that no callback comes; but renewed, because a store may fail for longer
+  // than the lease lasts.
+  if (!lease_->GiveUp()) {
+    GiveUp();
+    return NotHeldError();
+  }
+  absl::Status status = SendRelease(disposition, &data, DeadlineIn(core_->options.call_timeout));
+  GiveUp();
+  const std::string reason = GetErrorDetails(status).reason;
+  if (!reason.empty() && reason != "LEASE_LOST") {
+    SendRelease(disposition, nullptr, DeadlineIn(core_->options.destructor_timeout)).IgnoreError();
+  }
+  return status;
+}
+
+absl::Status PinnedSession::SendRelease(v1::Disposition disposition, const std::string* data,
+                                        TimePoint deadline) {
   v1::ReleaseRequest request;
   request.set_lease_id(lease_->id());
   request.set_disposition(disposition);
+  if (data != nullptr) request.set_checkpoint(*data);
   CallTrace trace;
   const absl::StatusOr<v1::ReleaseResponse> response =
       core_->stub.Release(request, deadline, &trace);

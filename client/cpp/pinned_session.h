@@ -22,7 +22,7 @@ struct ClientCore;
 //     absl::StatusOr<PinnedSession> pin = client.Acquire({.key = "browser-7"});
 //     if (!pin.ok()) return pin.status();
 //     if (pin->must_initialize()) {
-//       absl::StatusOr<std::string> address = StartBrowser();
+//       absl::StatusOr<std::string> address = StartBrowser(pin->checkpoint());
 //       if (!address.ok()) return pin->FailInit(std::string(address.status().message()));
 //       if (absl::Status status = pin->Activate(*address); !status.ok()) return status;
 //     }
@@ -71,6 +71,9 @@ class PinnedSession {
   // With must_initialize: there was such a resource before, and what it held beyond its checkpoint
   // is gone.
   bool reset() const { return reset_; }
+  // With must_initialize: what to restore the resource from; nullptr if there is nothing, and once
+  // it is activated.
+  const v1::SessionCheckpoint* checkpoint() const { return checkpoint_.get(); }
   // With must_initialize: the session that was evicted to make room, whose resource may still run
   // and may have to be torn down. nullptr if none was.
   const v1::Session* displaced() const { return displaced_.get(); }
@@ -78,16 +81,29 @@ class PinnedSession {
   // --- the initializer's verdict ---
 
   // The resource is up and reached at `endpoint` (at most 512 bytes); lets in those who wait. The
-  // pin stays. `labels` are merged over those of Acquire. Retried while the broker is unavailable,
-  // up to call_timeout. Errors: LEASE_LOST (the lease or the time to initialize ran out, or the
-  // session was ended: tear the resource down), NOT_INITIALIZER, INVALID_ARGUMENT. After an error
-  // must_initialize() stays true.
+  // pin stays. `labels` are merged over those of Acquire. `checkpoint` is what to restore it from
+  // until there is a newer one; without, that is the one that it was restored from. Retried while
+  // the broker is unavailable, up to call_timeout. Errors: LEASE_LOST (the lease or the time to
+  // initialize ran out, or the session was ended: tear the resource down), NOT_INITIALIZER,
+  // INVALID_ARGUMENT, STORE_DISABLED (a checkpoint, and the broker keeps nothing),
+  // STORE_UNAVAILABLE. After an error must_initialize() stays true.
   absl::Status Activate(const std::string& endpoint,
-                        const std::map<std::string, std::string>& labels = {});
+                        const std::map<std::string, std::string>& labels = {},
+                        const std::optional<std::string>& checkpoint = std::nullopt);
   // The resource could not be built. Everybody who waits gets INIT_FAILED with `message` (cut to 1
   // KiB) and `retry_after` (zero: none). Ends the pin, whatever is returned: OK if the broker has
   // heard it, LEASE_LOST if the lease was over before, or the error of the call.
   absl::Status FailInit(const std::string& message, Duration retry_after = Duration::zero());
+
+  // --- what the session can be restored from ---
+
+  // Makes `data` (at most max_checkpoint_bytes) durable as what the next initializer gets; replaces
+  // what was there. Whoever else holds the session may do the same, and the last one counts.
+  // Retried while the broker or its store is unavailable, up to call_timeout. Errors: LEASE_LOST,
+  // SESSION_NOT_ACTIVE (during init: hand it to Activate), STORE_DISABLED, INVALID_ARGUMENT (too
+  // large), STORE_UNAVAILABLE. After an error the checkpoint is the earlier one; after UNAVAILABLE
+  // or DEADLINE_EXCEEDED without a reason it may be either. The pin stays in any case.
+  absl::Status Checkpoint(const std::string& data);
 
   // --- the end ---
 
@@ -98,6 +114,12 @@ class PinnedSession {
   // lease then lapses by its ttl); FAILED_PRECONDITION without a reason if the pin was released or
   // failed before.
   absl::Status Release(v1::Disposition disposition = v1::DISPOSITION_KEEP);
+  // The same, with a last checkpoint that is durable before the pin is dropped; the lease is
+  // renewed until then. If the broker refuses it, the pin is released without, and the error says
+  // why: as Checkpoint's, beside those above. Who would rather keep the pin then calls Checkpoint
+  // first.
+  absl::Status ReleaseWithCheckpoint(const std::string& data,
+                                     v1::Disposition disposition = v1::DISPOSITION_KEEP);
 
   // --- loss ---
 
@@ -121,7 +143,9 @@ class PinnedSession {
 
   // Stops renewing; false if there is nothing to give up.
   bool GiveUp();
-  absl::Status SendRelease(v1::Disposition disposition, TimePoint deadline);
+  // `data`: the checkpoint, if not null.
+  absl::Status SendRelease(v1::Disposition disposition, const std::string* data,
+                           TimePoint deadline);
   // Why GiveUp() said no, in words.
   absl::Status NotHeldError() const;
   // Releases unless that was done, and lets go of everything.
@@ -131,6 +155,7 @@ class PinnedSession {
   std::shared_ptr<HeldLease> lease_;  // Null when this holds nothing.
   v1::Session session_;
   std::unique_ptr<v1::Session> displaced_;
+  std::unique_ptr<v1::SessionCheckpoint> checkpoint_;
   uint64_t fencing_token_ = 0;
   bool must_initialize_ = false;
   bool reset_ = false;

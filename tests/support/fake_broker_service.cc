@@ -68,6 +68,11 @@ void FakeBrokerService::EndLease(const std::string& lease_id, v1::LeaseStatus st
   leases_.at(lease_id).status = status;
 }
 
+void FakeBrokerService::GiveCheckpoint(const std::string& key, const std::string& data) {
+  std::lock_guard<std::mutex> lock(mu_);
+  given_checkpoints_[key] = data;
+}
+
 int FakeBrokerService::calls(const std::string& method) const {
   std::lock_guard<std::mutex> lock(mu_);
   auto it = scripts_.find(method);
@@ -99,6 +104,11 @@ std::vector<v1::RenewRequest> FakeBrokerService::renewals() const {
 std::vector<v1::ReleaseRequest> FakeBrokerService::releases() const {
   std::lock_guard<std::mutex> lock(mu_);
   return releases_;
+}
+
+std::vector<v1::CheckpointRequest> FakeBrokerService::checkpoints() const {
+  std::lock_guard<std::mutex> lock(mu_);
+  return checkpoints_;
 }
 
 grpc::Status FakeBrokerService::Play(const std::string& method, grpc::ServerContext& context,
@@ -153,6 +163,11 @@ grpc::Status FakeBrokerService::Acquire(grpc::ServerContext* context,
       *response->mutable_lease()->mutable_ttl() = request->lease_ttl();
     }
     response->set_must_initialize(created);
+    const auto given = given_checkpoints_.find(request->key());
+    if (created && given != given_checkpoints_.end()) {
+      response->mutable_checkpoint()->set_data(given->second);
+      response->set_reset(true);
+    }
     *response->mutable_session() = session;
     if (!created && !request->full_session()) response->mutable_session()->clear_key();
     leases_[id] = {request->key(), v1::LEASE_STATUS_HELD, *response};
@@ -199,6 +214,16 @@ grpc::Status FakeBrokerService::Renew(grpc::ServerContext* context, const v1::Re
         *result.mutable_ttl() = lease->second.response.lease().ttl();
       }
     }
+    return grpc::Status::OK;
+  });
+}
+
+grpc::Status FakeBrokerService::Checkpoint(grpc::ServerContext* context,
+                                           const v1::CheckpointRequest* request,
+                                           v1::CheckpointResponse* response) {
+  return Play("Checkpoint", *context, [&] {
+    checkpoints_.push_back(*request);
+    response->set_revision(next_number_++);
     return grpc::Status::OK;
   });
 }

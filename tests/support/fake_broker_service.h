@@ -45,6 +45,9 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   void Unstall(const std::string& method);
   // `status` is what Renew and Release say of it from now on.
   void EndLease(const std::string& lease_id, v1::LeaseStatus status);
+  // What those are handed who are told to initialize `key` from now on; the broker keeps no
+  // checkpoint by itself.
+  void GiveCheckpoint(const std::string& key, const std::string& data);
   // The broker is gone: calls under way are cut off, new ones find nobody listening...
   void Stop();
   // ...until it is back on the same port, knowing what it knew.
@@ -80,6 +83,7 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   std::vector<v1::ActivateRequest> activations() const;
   std::vector<v1::RenewRequest> renewals() const;
   std::vector<v1::ReleaseRequest> releases() const;
+  std::vector<v1::CheckpointRequest> checkpoints() const;
 
   // --- v1::SessionBrokerService::Service ---
 
@@ -89,6 +93,8 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
                         v1::ActivateResponse* response) override;
   grpc::Status Renew(grpc::ServerContext* context, const v1::RenewRequest* request,
                      v1::RenewResponse* response) override;
+  grpc::Status Checkpoint(grpc::ServerContext* context, const v1::CheckpointRequest* request,
+                          v1::CheckpointResponse* response) override;
   grpc::Status Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,
                        v1::ReleaseResponse* response) override;
   grpc::Status End(grpc::ServerContext* context, const v1::EndRequest* request,
@@ -132,6 +138,8 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   std::vector<v1::ActivateRequest> activations_;
   std::vector<v1::RenewRequest> renewals_;
   std::vector<v1::ReleaseRequest> releases_;
+  std::vector<v1::CheckpointRequest> checkpoints_;
+  std::map<std::string, std::string> given_checkpoints_;  // By key.
   std::vector<v1::SubscribeRequest> subscriptions_;
   std::deque<Stream> streams_;  // Not played yet.
   std::function<Stream(const v1::SubscribeRequest&)> answer_subscribe_;
