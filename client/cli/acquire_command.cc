@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/checkpoint_file.h"
 #include "client/cli/commands.h"
 #include "client/cli/durations.h"
 #include "client/cli/error_report.h"
@@ -21,6 +22,7 @@ constexpr Duration kDefaultWait = std::chrono::seconds(30);  // The broker's, un
 struct Flags {
   AcquireFlags acquire;
   std::string request_id;
+  std::optional<std::string> checkpoint_path;
 };
 
 v1::AcquireRequest ToRequest(const Flags& flags) {
@@ -51,6 +53,13 @@ std::string DescribeTtl(const v1::AcquireResponse& response, std::optional<Durat
   return text;
 }
 
+std::string DescribeCheckpoint(const v1::AcquireResponse& response) {
+  if (!response.has_checkpoint()) return "none";
+  const v1::SessionCheckpoint& checkpoint = response.checkpoint();
+  return absl::StrCat(checkpoint.data().size(), " bytes of ", FormatTime(checkpoint.create_time()),
+                      ", generation ", checkpoint.generation());
+}
+
 void PrintForPeople(const v1::AcquireResponse& response, std::optional<Duration> wished_ttl) {
   const v1::Lease& lease = response.lease();
   Table table({});
@@ -59,7 +68,10 @@ void PrintForPeople(const v1::AcquireResponse& response, std::optional<Duration>
   table.AddRow({"mode", lease.mode() == v1::PIN_MODE_EXCLUSIVE ? "EXCLUSIVE" : "SHARED"});
   table.AddRow({"fencing token", absl::StrCat(lease.fencing_token())});
   table.AddRow({"initialize", response.must_initialize() ? "yes" : "no"});
-  if (response.reset()) table.AddRow({"reset", "yes: what it held before is gone"});
+  if (response.must_initialize()) {
+    table.AddRow({"restore from", DescribeCheckpoint(response)});
+  }
+  if (response.reset()) table.AddRow({"reset", "yes: what it held beyond its checkpoint is gone"});
   if (response.has_displaced()) {
     table.AddRow({"displaced", absl::StrCat(response.displaced().key(), " generation ",
                                             response.displaced().generation(), " at ",
@@ -73,6 +85,12 @@ void PrintForPeople(const v1::AcquireResponse& response, std::optional<Duration>
 }
 
 int Acquire(const Flags& flags, const Context& context) {
+  std::optional<CheckpointFile> file;
+  if (flags.checkpoint_path) {
+    absl::StatusOr<CheckpointFile> opened = CheckpointFile::Open(*flags.checkpoint_path);
+    if (!opened.ok()) return ReportFileError(opened.status());
+    file.emplace(*std::move(opened));
+  }
   BrokerStub stub = context.Connect();
   const TimePoint deadline =
       context.Deadline(flags.acquire.options.wait_timeout.value_or(kDefaultWait));
@@ -83,7 +101,12 @@ int Acquire(const Flags& flags, const Context& context) {
   } else {
     PrintForPeople(*response, flags.acquire.options.lease_ttl);
   }
-  return kExitOk;
+  if (!file) return kExitOk;
+  // What an earlier call left there must not be taken for what came now.
+  const absl::Status written = file->Write(response->checkpoint().data());
+  if (written.ok()) return kExitOk;
+  ReportFileError(written);
+  return kExitRefused;
 }
 
 }  // namespace
@@ -95,12 +118,17 @@ void AddAcquireCommand(CLI::App& app, Context& context) {
   AddAcquireFlags(*command, flags->acquire);
   command->add_option("--request-id", flags->request_id,
                       "To repeat a call whose answer was lost: the same id gets the same lease");
+  command
+      ->add_option("--checkpoint-out", flags->checkpoint_path,
+                   "Where to write what is to be restored; empty if there is nothing")
+      ->type_name("FILE");
   command->footer(
       "Prints the lease id, the secret that renews and releases the pin. Nobody renews it: it "
       "lapses\n"
       "after its ttl unless you do. To hold a pin while a command runs, use `brokerctl run`.\n\n"
       "Examples:\n"
       "  brokerctl acquire browser-7 --ttl 5m --label team=search\n"
+      "  brokerctl acquire browser-7 --checkpoint-out state.bin\n"
       "  LEASE=$(brokerctl acquire browser-7 -o json | jq -r .lease.lease_id)");
   command->callback([flags, &context] {
     context.action = [flags, &context] { return Acquire(*flags, context); };

@@ -32,6 +32,23 @@ constexpr std::pair<const char*, const char*> kAdvice[] = {
     {"SHUTTING_DOWN", "try again when the broker is back"},
     {"SESSION_NOT_FOUND", "see what there is: brokerctl list"},
     {"NAMESPACE_NOT_FOUND", "see what there is: brokerctl namespace list"},
+    {"SESSION_NOT_ACTIVE",
+     "while it is initialized only activate can give it a checkpoint; see its state: brokerctl get "
+     "KEY"},
+    {"SESSION_PINNED", "wait until its holders have released it; see how many: brokerctl get KEY"},
+    {"CHECKPOINT_REQUIRED",
+     "have a holder make one (brokerctl checkpoint LEASE FILE), or do without: brokerctl namespace "
+     "set NAME --require-checkpoint no"},
+    {"STORE_UNAVAILABLE",
+     "the broker cannot use its disk, which may be full; nothing was changed: ask its operator, "
+     "and "
+     "try again"},
+    {"STORE_DISABLED", "the broker keeps nothing: it runs with --memory; start it with --data-dir"},
+    {"SUBSCRIBER_LIMIT", "stop other watches, or raise maxSubscribers in the broker's config file"},
+    {"SUBSCRIBER_TOO_SLOW",
+     "read faster, or filter: --prefix, --label, --type; go on with --after"},
+    {"REVISION_COMPACTED",
+     "those events are not kept any more; begin with what there is: brokerctl watch --initial"},
     {"LEASE_LOST", "whatever was built under it must be torn down"},
     {"NOT_INITIALIZER", "only the lease that was told to initialize can activate"},
     {"GENERATION_MISMATCH", "see which generation is live: brokerctl get KEY"},

@@ -6,7 +6,7 @@ namespace sessionbroker::cli {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitRefused = 1;      // The broker said no; the reason is on stderr.
 inline constexpr int kExitUsage = 2;        // Wrong flags, or a value that the broker refuses.
-inline constexpr int kExitUnavailable = 3;  // Not reached, no answer in time, or shutting down.
+inline constexpr int kExitUnavailable = 3;  // Not reached, no answer in time, does not serve.
 inline constexpr int kExitNotFound = 4;     // No such session, namespace or service.
 inline constexpr int kExitNotHeld = 5;      // The lease is not, or no longer, held.
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/checkpoint_file.h"
 #include "client/cli/commands.h"
 #include "client/cli/durations.h"
 #include "client/cli/error_report.h"
@@ -20,6 +21,7 @@ struct ActivateFlags {
   std::string lease_id;
   std::string endpoint;
   std::map<std::string, std::string> labels;
+  std::optional<std::string> checkpoint_path;
   std::optional<std::string> failure;
   std::optional<Duration> retry_after;
 };
@@ -35,6 +37,11 @@ int Activate(const ActivateFlags& flags, const Context& context) {
   } else {
     request.mutable_activated()->set_endpoint(flags.endpoint);
     request.mutable_activated()->mutable_labels()->insert(flags.labels.begin(), flags.labels.end());
+    if (flags.checkpoint_path) {
+      absl::StatusOr<std::string> data = ReadCheckpoint(*flags.checkpoint_path);
+      if (!data.ok()) return ReportFileError(data.status());
+      request.mutable_activated()->set_checkpoint(*std::move(data));
+    }
   }
   BrokerStub stub = context.Connect();
   const absl::StatusOr<v1::ActivateResponse> response = stub.Activate(request, context.Deadline());
@@ -75,24 +82,6 @@ int Renew(const std::vector<std::string>& lease_ids, const Context& context) {
   return all_held ? kExitOk : kExitNotHeld;
 }
 
-int Release(const std::string& lease_id, bool discard, const Context& context) {
-  v1::ReleaseRequest request;
-  request.set_lease_id(lease_id);
-  request.set_disposition(discard ? v1::DISPOSITION_DISCARD : v1::DISPOSITION_KEEP);
-  BrokerStub stub = context.Connect();
-  const absl::StatusOr<v1::ReleaseResponse> response = stub.Release(request, context.Deadline());
-  if (!response.ok()) return ReportError(response.status(), context);
-  if (context.json) {
-    PrintJson(*response);
-  } else if (response->released()) {
-    std::printf("released; %u %s left\n", response->pins(), response->pins() == 1 ? "pin" : "pins");
-  } else {
-    std::printf("nothing to release: the lease is %s\n",
-                LeaseStatusName(response->status()).c_str());
-  }
-  return kExitOk;
-}
-
 }  // namespace
 
 void AddActivateCommand(CLI::App& app, Context& context) {
@@ -104,15 +93,20 @@ void AddActivateCommand(CLI::App& app, Context& context) {
       command->add_option("address", flags->endpoint, "Where the resource is reached");
   CLI::Option* labels =
       AddLabelsFlag(*command, "Label to set on the session; may be repeated", flags->labels);
+  CLI::Option* checkpoint =
+      command->add_option("--checkpoint", flags->checkpoint_path,
+                          "What to restore it from until there is a newer one; -: stdin");
+  checkpoint->type_name("FILE");
   CLI::Option* fail = command->add_option("--fail", flags->failure,
                                           "It could not be built: what those who wait are told");
-  fail->type_name("MESSAGE")->excludes(endpoint)->excludes(labels);
+  fail->type_name("MESSAGE")->excludes(endpoint)->excludes(labels)->excludes(checkpoint);
   AddDurationFlag(*command, "--retry-after", flags->retry_after,
                   "With --fail: when those who wait should try again")
       ->needs(fail);
   command->footer(
       "Examples:\n"
       "  brokerctl activate \"$LEASE\" 10.0.0.7:9222\n"
+      "  brokerctl activate \"$LEASE\" 10.0.0.7:9222 --checkpoint state.bin\n"
       "  brokerctl activate \"$LEASE\" --fail 'no browser image' --retry-after 1m");
   command->callback([flags, &context] {
     context.action = [flags, &context] { return Activate(*flags, context); };
@@ -129,27 +123,6 @@ void AddRenewCommand(CLI::App& app, Context& context) {
       "  while brokerctl renew \"$LEASE\"; do sleep 10; done");
   command->callback([lease_ids, &context] {
     context.action = [lease_ids, &context] { return Renew(*lease_ids, context); };
-  });
-}
-
-void AddReleaseCommand(CLI::App& app, Context& context) {
-  struct Flags {
-    std::string lease_id;
-    bool discard = false;
-  };
-  auto flags = std::make_shared<Flags>();
-  CLI::App* command = app.add_subcommand("release", "Drop a pin");
-  command->add_option("lease", flags->lease_id, "Lease to release")->required();
-  command->add_flag("--discard", flags->discard,
-                    "The resource is broken: end this generation for every holder");
-  command->footer(
-      "Releasing what is not held changes nothing and is no error.\n\n"
-      "Example:\n"
-      "  brokerctl release \"$LEASE\"");
-  command->callback([flags, &context] {
-    context.action = [flags, &context] {
-      return Release(flags->lease_id, flags->discard, context);
-    };
   });
 }
 

@@ -24,10 +24,10 @@ constexpr char kFooter[] =
     "  0  done\n"
     "  1  the broker refused; the reason is on stderr\n"
     "  2  wrong flags, or a value that the broker refuses\n"
-    "  3  the broker was not reached, did not answer in time, or does not serve\n"
+    "  3  the broker was not reached, did not answer in time, or it or its store does not work\n"
     "  4  no such session, namespace or service\n"
     "  5  the lease is not, or no longer, held\n"
-    "  `run` has its own: see brokerctl run --help\n\n"
+    "  `run` and `store` have their own: see brokerctl run --help, brokerctl store check --help\n\n"
     "Examples:\n"
     "  brokerctl health\n"
     "  brokerctl run --key build-cache --exclusive -- make\n"
@@ -92,11 +92,14 @@ int Main(int argc, char** argv) {
   AddActivateCommand(app, context);
   AddRenewCommand(app, context);
   AddReleaseCommand(app, context);
+  AddCheckpointCommand(app, context);
   AddEndCommand(app, context);
+  AddSuspendCommand(app, context);
   AddGetCommand(app, context);
   AddListCommand(app, context);
   AddWatchCommand(app, context);
   AddNamespaceCommands(app, context);
+  AddStoreCommands(app, context);
   AddHealthCommand(app, context);
   AddRunCommand(app, context);
   try {

@@ -37,12 +37,18 @@ void PrintNamespace(const v1::Namespace& entry) {
   table.AddRow({"init-timeout", FormatDuration(FromProto(config.init_timeout()))});
   table.AddRow({"default-wait-timeout", FormatDuration(FromProto(config.default_wait_timeout()))});
   table.AddRow({"suspended-retention", DurationOrNever(config.suspended_retention())});
+  table.AddRow({"max-checkpoint-bytes", absl::StrCat(config.max_checkpoint_bytes())});
+  table.AddRow({"require-checkpoint", config.require_checkpoint() ? "yes" : "no"});
   table.AddRow({"initializing", absl::StrCat(usage.initializing())});
   table.AddRow({"active", absl::StrCat(usage.active())});
   table.AddRow({"pinned", absl::StrCat(usage.pinned())});
+  table.AddRow({"suspending", absl::StrCat(usage.suspending())});
+  table.AddRow({"ending", absl::StrCat(usage.ending())});
   table.AddRow({"suspended", absl::StrCat(usage.suspended())});
   table.AddRow({"leases", absl::StrCat(usage.leases())});
   table.AddRow({"waiters", absl::StrCat(usage.waiters())});
+  table.AddRow({"subscribers", absl::StrCat(usage.subscribers())});
+  table.AddRow({"recovery until", FormatTime(usage.recovery_end_time())});
   Print(table);
 }
 

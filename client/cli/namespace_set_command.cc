@@ -32,13 +32,14 @@ std::string SettingName(const std::string& field) {
   return absl::StrReplaceAll(field, {{"_", "-"}});
 }
 
+template <typename Number>
 void AddCount(CLI::App& app, const RequestPtr& request, const std::string& flag,
-              void (v1::NamespaceConfig::*set)(uint32_t), const std::string& help) {
-  auto read = [request, flag, set](uint32_t value) {
+              void (v1::NamespaceConfig::*set)(Number), const std::string& help) {
+  auto read = [request, flag, set](Number value) {
     (request->mutable_config()->*set)(value);
     request->mutable_update_mask()->add_paths(FieldName(flag));
   };
-  AddCountFlag<uint32_t>(app, flag, read, help);
+  AddCountFlag<Number>(app, flag, read, help);
 }
 
 void AddTime(CLI::App& app, const RequestPtr& request, const std::string& flag,
@@ -72,6 +73,17 @@ void AddConfigFlags(CLI::App& app, const RequestPtr& request) {
           "Wait of those who ask for none");
   AddTime(app, request, "--suspended-retention", &Config::mutable_suspended_retention,
           "How long a suspended session is kept; never: for ever");
+  AddCount(app, request, "--max-checkpoint-bytes", &Config::set_max_checkpoint_bytes,
+           "Bytes of a checkpoint at most");
+  auto read_required = [request](const std::string& answer) {
+    request->mutable_config()->set_require_checkpoint(absl::AsciiStrToLower(answer) == "yes");
+    request->mutable_update_mask()->add_paths("require_checkpoint");
+  };
+  app.add_option_function<std::string>(
+         "--require-checkpoint", read_required,
+         "Whether a session must have made a checkpoint since its last acquire to be suspended")
+      ->type_name("yes|no")
+      ->check(CLI::IsMember({"yes", "no"}, CLI::ignore_case));
   auto read_policy = [request](const std::string& name) {
     v1::IdlePolicy policy = v1::IDLE_POLICY_UNSPECIFIED;
     v1::IdlePolicy_Parse(absl::StrCat("IDLE_POLICY_", absl::AsciiStrToUpper(name)), &policy);

@@ -51,6 +51,12 @@ std::string AbbreviateLease(const std::string& lease_id) {
   return absl::StrCat(lease_id.substr(0, kShown), "...");
 }
 
+std::string DescribeCheckpoint(const v1::Session& session) {
+  if (!session.has_checkpoint_time()) return "";
+  return absl::StrCat(session.checkpoint_bytes(), " bytes of ",
+                      FormatTime(session.checkpoint_time()));
+}
+
 void AddSessionRows(const v1::Session& session, Table& table) {
   table.AddRow({"key", session.key()});
   table.AddRow({"namespace", session.namespace_().empty() ? "default" : session.namespace_()});
@@ -63,6 +69,7 @@ void AddSessionRows(const v1::Session& session, Table& table) {
   for (const auto& [name, value] : labels) {
     table.AddRow({"label", absl::StrCat(name, "=", value)});
   }
+  table.AddRow({"checkpoint", DescribeCheckpoint(session)});
   table.AddRow({"created", FormatTime(session.create_time())});
   table.AddRow({"last active", FormatTime(session.last_active_time())});
   table.AddRow({"idle until", FormatTime(session.idle_expire_time())});

@@ -34,6 +34,9 @@ std::string FormatTime(const google::protobuf::Timestamp& time);
 // it is: it is somebody's mistake, "" most of all.
 std::string AbbreviateLease(const std::string& lease_id);
 
+// "5 bytes of 2024-05-01T12:00:00Z"; "" if there is none.
+std::string DescribeCheckpoint(const v1::Session& session);
+
 // A row a field, of what is set.
 void AddSessionRows(const v1::Session& session, Table& table);
 

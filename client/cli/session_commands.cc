@@ -93,11 +93,12 @@ int List(const ListFlags& flags, const Context& context) {
     PrintJson(*response);
     return kExitOk;
   }
-  Table table({"KEY", "STATE", "GENERATION", "PINS", "OWNER", "ENDPOINT", "LAST ACTIVE"});
+  Table table(
+      {"KEY", "STATE", "GENERATION", "PINS", "OWNER", "ENDPOINT", "LAST ACTIVE", "CHECKPOINT"});
   for (const v1::Session& session : response->sessions()) {
     table.AddRow({session.key(), StateName(session.state()), absl::StrCat(session.generation()),
                   absl::StrCat(session.pins()), session.owner(), session.endpoint(),
-                  FormatTime(session.last_active_time())});
+                  FormatTime(session.last_active_time()), DescribeCheckpoint(session)});
   }
   Print(table);
   return kExitOk;

@@ -132,7 +132,8 @@ void AddWatchCommand(CLI::App& app, Context& context) {
                    "Only events of this type; may be repeated (all but pin traffic)")
       ->type_name("TYPE")
       ->allow_extra_args(false)
-      ->check(CLI::IsMember({"created", "activated", "init_failed", "ended", "expired", "evicted",
+      ->check(CLI::IsMember({"created", "activated", "init_failed", "checkpointed", "suspending",
+                             "suspend_aborted", "suspended", "ended", "expired", "evicted",
                              "removed", "acquired", "released", "lease_expired", "lease_revoked"},
                             CLI::ignore_case));
   CLI::Option* initial = command->add_flag("--initial", flags->options.initial_state,

@@ -99,6 +99,26 @@ TEST(ErrorReportTest, OneLineSaysWhatAndWhyAndWhatToDo) {
   EXPECT_THAT(line, testing::EndsWith("; not before 1m30s from now)"));
 }
 
+// Where there is something to do about it.
+TEST(ErrorReportTest, WhatTheStoreAndStreamsRefuseComesWithAdvice) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"STORE_UNAVAILABLE", "cannot use its disk"},
+      {"STORE_DISABLED", "--data-dir"},
+      {"SESSION_NOT_ACTIVE", "brokerctl get KEY"},
+      {"SESSION_PINNED", "brokerctl get KEY"},
+      {"CHECKPOINT_REQUIRED", "brokerctl checkpoint LEASE FILE"},
+      {"SUBSCRIBER_LIMIT", "maxSubscribers"},
+      {"SUBSCRIBER_TOO_SLOW", "--after"},
+      {"REVISION_COMPACTED", "--initial"},
+  };
+  for (const auto& [reason, advice] : cases) {
+    const absl::Status error =
+        FromGrpcStatus(MakeBrokerError({.code = grpc::StatusCode::UNAVAILABLE, .reason = reason}));
+    const std::string line = DescribeError(error, Context());
+    EXPECT_THAT(line.substr(line.find('(')), HasSubstr(advice)) << reason;
+  }
+}
+
 TEST(ErrorReportTest, ExitCodesTellTheKindsOfErrorsApart) {
   const auto code_of = [](grpc::StatusCode code, const std::string& reason) {
     return ToExitCode(FromGrpcStatus(MakeBrokerError({.code = code, .reason = reason})));
@@ -110,6 +130,8 @@ TEST(ErrorReportTest, ExitCodesTellTheKindsOfErrorsApart) {
   EXPECT_EQ(code_of(grpc::StatusCode::FAILED_PRECONDITION, "NOT_INITIALIZER"), 1);
   EXPECT_EQ(code_of(grpc::StatusCode::INVALID_ARGUMENT, "INVALID_ARGUMENT"), 2);
   EXPECT_EQ(code_of(grpc::StatusCode::UNAVAILABLE, "SHUTTING_DOWN"), 3);
+  EXPECT_EQ(code_of(grpc::StatusCode::UNAVAILABLE, "STORE_UNAVAILABLE"), 3);
+  EXPECT_EQ(code_of(grpc::StatusCode::FAILED_PRECONDITION, "STORE_DISABLED"), 1);
   EXPECT_EQ(code_of(grpc::StatusCode::UNAVAILABLE, ""), 3);
   EXPECT_EQ(code_of(grpc::StatusCode::DEADLINE_EXCEEDED, ""), 3);
   EXPECT_EQ(code_of(grpc::StatusCode::NOT_FOUND, "SESSION_NOT_FOUND"), 4);

@@ -21,8 +21,9 @@ TEST(BrokerctlUsageTest, HelpAndVersionAreNoErrors) {
   const CtlResult help = RunCtl(kNobody, {"--help"});
   EXPECT_EQ(help.code, 0);
   EXPECT_THAT(help.out, HasSubstr("Exit codes:"));
-  for (const char* command : {"acquire", "activate", "renew", "release", "end", "get", "list",
-                              "namespace", "health", "run"}) {
+  for (const char* command :
+       {"acquire", "activate", "renew", "release", "checkpoint", "end", "suspend", "get", "list",
+        "watch", "namespace", "store", "health", "run"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + command + "  "));
     EXPECT_EQ(RunCtl(kNobody, {command, "--help"}).code, 0) << command;
   }
@@ -42,8 +43,14 @@ TEST(BrokerctlUsageTest, WrongWordsAreTwoAndOneLine) {
       {"activate"},
       {"activate", "lease", "address", "--fail", "no"},
       {"activate", "lease", "address", "--retry-after", "5s"},
+      {"activate", "lease", "--fail", "no", "--checkpoint", "file"},
       {"renew"},
       {"release"},
+      {"release", "lease", "--checkpoint"},
+      {"checkpoint"},
+      {"checkpoint", "lease", "a", "b"},
+      {"suspend"},
+      {"suspend", "a", "--generation", "x"},
       {"end"},
       {"end", "a", "--if-generation", "x"},
       {"get"},
@@ -53,6 +60,8 @@ TEST(BrokerctlUsageTest, WrongWordsAreTwoAndOneLine) {
       {"namespace", "set", "a"},
       {"namespace", "set", "a", "--max-sessions", "-1"},
       {"namespace", "set", "a", "--idle-policy", "whim"},
+      {"namespace", "set", "a", "--require-checkpoint", "maybe"},
+      {"namespace", "set", "a", "--max-checkpoint-bytes", "1M"},
       {"run", "--", "true"},
       {"run", "--key", "a"},
       {"health", "-o", "xml"},
@@ -132,7 +141,9 @@ TEST(BrokerctlUsageTest, NobodyThereIsThreeAndSaysWhere) {
       {"activate", "l", "x"},
       {"renew", "l"},
       {"release", "l"},
+      {"checkpoint", "l"},
       {"end", "a"},
+      {"suspend", "a"},
       {"get", "a"},
       {"list"},
       {"namespace", "get"},
