@@ -163,7 +163,12 @@ Acquired Shard::MakeAcquiredLocked(LeaseIndex index, bool full_session, Instant 
   acquired.ttl = TtlFromLocked(index, now.mono);
   acquired.mode = slot.mode;
   acquired.generation = entry.generation;
-  acquired.must_initialize = entry.initializer == index && entry.state == EntryState::kInitializing;
+  // While the end of an init is being written it is one still.
+  const bool initializing =
+      entry.state == EntryState::kInitializing ||
+      (entry.state == EntryState::kEnding &&
+       ops_.at(entry.op)->prior == EntryState::kInitializing);
+  acquired.must_initialize = entry.initializer == index && initializing;
   acquired.state = acquired.must_initialize ? SessionState::kInitializing : SessionState::kActive;
   if (entry.has_endpoint) acquired.endpoint = entry.details->endpoint;
   if (acquired.must_initialize) {

@@ -89,8 +89,11 @@ uint32_t Shard::Adopt(const LeaseRef& ref, uint32_t index, absl::string_view hol
   if (dead_.contains(ref.sequence) || ref.sequence <= entry.details->durable->dead_through) {
     return kNil;
   }
-  // One of the two is over, and the other one came first.
-  if (entry.exclusive || (ref.mode == PinMode::kExclusive && entry.pins > 0)) return kNil;
+  // One of the two is over, and the other one came first. Who was told so stays told.
+  if (entry.exclusive || (ref.mode == PinMode::kExclusive && entry.pins > 0)) {
+    dead_.insert(ref.sequence);
+    return kNil;
+  }
   LeaveIdleLocked(index);
   const LeaseIndex lease = leases_.Allocate();
   LeaseSlot& slot = leases_[lease];

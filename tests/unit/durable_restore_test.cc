@@ -234,6 +234,22 @@ TEST_F(DurableRestoreTest, LeaseThatDidNotShowItselfIsRecordedBeforeTheNextGrant
   }
 }
 
+TEST_F(DurableRestoreTest, LeaseThatWasRefusedIsNotAdoptedLater) {  // G06
+  const LeaseRef released = Make("a");
+  StartRelease(released);
+  const AcquireCall holder = AcquireExclusive("a");
+  Run();
+  const LeaseRef exclusive = holder.lease();
+  StartRelease(exclusive);
+  const LeaseRef shared = Acquire("a").lease();
+  Restart();
+  EXPECT_EQ(RenewNext(shared), LeaseStatus::kHeld);
+  EXPECT_EQ(RenewNext(exclusive), LeaseStatus::kUnknown);
+  EXPECT_TRUE(ReleaseNext(shared));
+
+  EXPECT_EQ(RenewNext(exclusive), LeaseStatus::kUnknown);
+}
+
 TEST_F(DurableRestoreTest, LeaseThatWasRevokedBeforeIsNotAdopted) {  // G06
   config_.max_hold = 5s;
   const LeaseRef revoked = Make("a");

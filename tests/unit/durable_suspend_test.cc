@@ -240,6 +240,19 @@ TEST_F(DurableSuspendTest, EndOfASuspendedSessionReadsItAndForgetsIt) {  // E02 
   EXPECT_EQ(next.got().checkpoint, nullptr);
 }
 
+TEST_F(DurableSuspendTest, RetryWhileItsInitIsBeingEndedIsStillToldToInitialize) {  // A13 E03
+  MakeSuspended("a");
+  const AcquireCall first = Acquire("a", {.request_id = "r"});
+  Run();
+  ASSERT_TRUE(first.got().must_initialize);
+  StartEnd("a");
+  const AcquireCall again = Acquire("a", {.request_id = "r"});
+
+  EXPECT_EQ(again.lease(), first.lease());
+  EXPECT_TRUE(again.got().must_initialize);
+  EXPECT_TRUE(again.got().reset);
+}
+
 TEST_F(DurableSuspendTest, EndThatCannotBeWrittenLeavesThePins) {  // E01
   const LeaseRef lease = Make("a");
   const Pending<EndOutcome> ended = StartEnd("a");
