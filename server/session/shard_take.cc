@@ -140,6 +140,7 @@ void Shard::TakeBackEndLocked(PendingOp& op, const absl::Status& status, Instant
   }
   ServePinsLocked(index, now, fx);
   if (entry.pins > 0 || entry.has_op) return;
+  if (RecoveryOfLocked(entry, now) != Recovery::kNone) return EnterIdleLocked(index, fx);
   const uint32_t failures = context_.store_failures.load(std::memory_order_relaxed);
   HoldBackLocked(index,
                  now.mono + std::min(kFirstHold * (1 << std::min(failures, 6u)), kLongestHold));

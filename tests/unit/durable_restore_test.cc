@@ -301,6 +301,22 @@ TEST_F(DurableRestoreTest, SessionUsedExclusivelyGrantsNothingUntilTheWindowClos
   EXPECT_TRUE(shared.granted());
 }
 
+TEST_F(DurableRestoreTest, EndThatFailsInTheWindowLeavesTheSessionProtected) {  // G02
+  config_.idle_ttl = 1s;
+  const LeaseRef holder = Make("a", {.mode = PinMode::kExclusive});
+  Restart();
+  Pending<EndOutcome> ended;
+  ended.Take(next_->End("a", 0, "because", now_, ended.Callback()));
+  store_.Fail(now_);
+  ASSERT_THAT(ended.status(), IsError(Reason::kStoreUnavailable));
+  SweepNext(5s);
+  const AcquireCall waiter = AcquireNext("a", {.mode = PinMode::kExclusive, .wait_timeout = 1h});
+  store_.AnswerAll(now_);
+
+  EXPECT_FALSE(waiter.answered());
+  EXPECT_EQ(RenewNext(holder), LeaseStatus::kHeld);
+}
+
 TEST_F(DurableRestoreTest, ExclusiveHolderThatComesAndGoesMakesWayForOthers) {  // G02
   const LeaseRef holder = Make("a", {.mode = PinMode::kExclusive});
   Restart();
