@@ -336,6 +336,10 @@ class Shard {
   // After a pin is gone: serve waiters, or become idle, or end what is past its lifetime.
   void AfterUnpinLocked(EntryIndex index, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Ends an active session without pins that is past its lifetime, or begins to. False: it is not,
+  // or must not go yet.
+  bool EndOverAgeLocked(EntryIndex index, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   // Waiters.
   // What the same request_id has come to already: the lease that is held or the place in the queue,

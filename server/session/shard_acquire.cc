@@ -96,7 +96,12 @@ AcquireResult Shard::Acquire(const AcquireParams& params, uint32_t hash,
     const bool over_age = IsOverAgeLocked(entry, now);
     const bool idle_too_long =
         config_->idle_policy == IdlePolicy::kEnd && IdleDueLocked(entry.last_active) <= now.mono;
-    if (over_age || idle_too_long) {
+    if (over_age && entry.queue != nullptr) {
+      // Those who waited for the recovery window to close get its successor, and this one too.
+      EndOverAgeLocked(index, now, fx);
+      return WaitForStoreLocked(index, params, observer, now);
+    }
+    if (over_age || (idle_too_long && entry.queue == nullptr)) {
       EndIdleLocked(index, over_age ? EndCause::kMaxLifetime : EndCause::kExpired, nullptr, now,
                     fx);
       // Its end has to be durable before the next generation begins.

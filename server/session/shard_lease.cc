@@ -385,18 +385,22 @@ void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effec
 void Shard::AfterUnpinLocked(EntryIndex index, Instant now, Effects& fx) {
   Entry& entry = entries_[index];
   if (entry.state != EntryState::kActive || entry.has_op) return;  // Seen to when that is over.
-  if (entry.pins == 0 && IsOverAgeLocked(entry, now) &&
-      RecoveryOfLocked(entry, now) == Recovery::kNone) {
-    // Nobody holds it and nobody may get it any more. Those who waited for it get its successor.
-    if (context_.store != nullptr) {
-      BeginEndingLocked(index, EndCause::kMaxLifetime, "", std::nullopt, now);
-      return;
-    }
-    ReElectLocked(index, EndGenerationLocked(index, EndCause::kMaxLifetime, now), now, fx);
-    return;
-  }
+  if (entry.pins == 0 && EndOverAgeLocked(index, now, fx)) return;
   ServePinsLocked(index, now, fx);
   if (entry.pins == 0 && !entry.has_op) EnterIdleLocked(index, fx);
+}
+
+bool Shard::EndOverAgeLocked(EntryIndex index, Instant now, Effects& fx) {
+  Entry& entry = entries_[index];
+  BROKER_CHECK(entry.state == EntryState::kActive && entry.pins == 0);
+  if (!IsOverAgeLocked(entry, now) || RecoveryOfLocked(entry, now) != Recovery::kNone) return false;
+  // Nobody holds it and nobody may get it any more. Those who waited for it get its successor.
+  if (context_.store != nullptr) {
+    BeginEndingLocked(index, EndCause::kMaxLifetime, "", std::nullopt, now);
+  } else {
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kMaxLifetime, now), now, fx);
+  }
+  return true;
 }
 
 }  // namespace broker

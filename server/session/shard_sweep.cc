@@ -44,7 +44,15 @@ bool Shard::Sweep(Instant now, int budget, Effects& fx) {
 void Shard::ServeAllAgainLocked(Instant now, Effects& fx) {
   std::vector<EntryIndex> waited_for;
   for (const auto& [arrival, waiter] : waiters_) waited_for.push_back(waiter->entry);
-  for (EntryIndex index : waited_for) ServePinsLocked(index, now, fx);
+  for (EntryIndex index : waited_for) {
+    const Entry& entry = entries_[index];
+    // Restored past its lifetime, and waited for while it could not go.
+    if (entry.state == EntryState::kActive && entry.pins == 0 && !entry.has_op &&
+        EndOverAgeLocked(index, now, fx)) {
+      continue;
+    }
+    ServePinsLocked(index, now, fx);
+  }
 }
 
 void Shard::OnTimerLocked(TimerNode& node, Instant now, Effects& fx) {

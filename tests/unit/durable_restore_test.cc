@@ -384,6 +384,26 @@ TEST_F(DurableRestoreTest, AgeGoesOnAcrossTheRestart) {  // A10
   EXPECT_TRUE(OnDisk("young"));
 }
 
+TEST_F(DurableRestoreTest, SessionPastItsLifetimeEndsWhenTheWindowDoesWhoeverWaitsForIt) {  // A10
+  config_.max_lifetime = 5s;
+  StartRelease(Make("a", {.mode = PinMode::kExclusive}));
+  StartRelease(Make("b", {.mode = PinMode::kExclusive}));
+  Restart();
+  const AcquireCall swept = AcquireNext("a", {.wait_timeout = 1h});
+  const AcquireCall waiting = AcquireNext("b", {.wait_timeout = 1h});
+  Advance(11s);
+  const AcquireCall late = AcquireNext("b", {.wait_timeout = 1h});  // Before the sweep comes.
+  SweepNext(0s);
+  EXPECT_FALSE(swept.answered());
+  EXPECT_FALSE(waiting.answered());
+  store_.AnswerAll(now_);
+
+  EXPECT_TRUE(swept.got().must_initialize);
+  EXPECT_TRUE(waiting.got().must_initialize);
+  EXPECT_FALSE(late.answered());
+  EXPECT_EQ(next_->Stats().ends[static_cast<int>(EndCause::kMaxLifetime)], 2u);
+}
+
 TEST_F(DurableRestoreTest, PlannedRestartRestoresExactlyTheLiveLeasesAndOpensNoWindow) {  // G07
   const LeaseRef held = Make("a", {.holder = "me"});
   const LeaseRef released = Acquire("a").lease();
