@@ -83,9 +83,9 @@ void Shard::RestoreSuspended(absl::string_view key) {
 uint32_t Shard::Adopt(const LeaseRef& ref, uint32_t index, absl::string_view holder, Instant now) {
   now = AdvanceLocked(now);
   Entry& entry = entries_[index];
-  if (entry.state != EntryState::kActive || entry.generation != ref.generation || entry.has_op) {
-    return kNil;
-  }
+  // While its end is being written it may stay after all.
+  const bool live = entry.state == EntryState::kActive || entry.state == EntryState::kEnding;
+  if (!live || entry.generation != ref.generation) return kNil;
   if (dead_.contains(ref.sequence) || ref.sequence <= entry.details->durable->dead_through) {
     return kNil;
   }

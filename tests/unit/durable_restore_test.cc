@@ -317,6 +317,24 @@ TEST_F(DurableRestoreTest, EndThatFailsInTheWindowLeavesTheSessionProtected) {  
   EXPECT_EQ(RenewNext(holder), LeaseStatus::kHeld);
 }
 
+TEST_F(DurableRestoreTest, HolderThatRenewsWhileAnEndIsWrittenIsAHolderUntilItIs) {  // G02 E01
+  const LeaseRef lease = Make("a");
+  Restart();
+  for (bool fails : {true, false}) {
+    Pending<EndOutcome> ended;
+    ended.Take(next_->End("a", 0, "because", now_, ended.Callback()));
+    EXPECT_EQ(RenewNext(lease), LeaseStatus::kHeld);
+    if (fails) {
+      store_.Fail(now_);
+      EXPECT_EQ(PinsNext("a"), 1u);
+    } else {
+      store_.Answer(now_);
+    }
+  }
+  EXPECT_EQ(RenewNext(lease), LeaseStatus::kSessionEnded);
+  EXPECT_EQ(next_->Stats().leases, 0u);
+}
+
 TEST_F(DurableRestoreTest, ExclusiveHolderThatComesAndGoesMakesWayForOthers) {  // G02
   const LeaseRef holder = Make("a", {.mode = PinMode::kExclusive});
   Restart();
