@@ -217,9 +217,19 @@ void Shard::ForgetStored(const SessionRecord& record, uint32_t hash, absl::strin
   now = AdvanceLocked(now);
   if (!stored_.Contains(record.key)) return;
   if (FindLocked(record.key, hash) != kNil) return;  // In use, or looked at.
-  const EntryIndex index = InsertLocked(record.key, hash);
-  SetRecordLocked(index, record, now);
-  BeginForgettingLocked(index, reason);
+  // It may have been restored and suspended again since it was looked up. So it is read once more,
+  // behind which nothing about this key can change.
+  PendingOp& op = LoadLocked(InsertLocked(record.key, hash));
+  DeferLocked(op, [this, key = record.key, hash, generation = record.generation,
+                   reason = std::string(reason)](const absl::Status&, Instant, Effects&)
+                      ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                        const EntryIndex index = FindLocked(key, hash);
+                        if (index == kNil) return;
+                        const Entry& entry = entries_[index];
+                        const bool same = entry.state == EntryState::kSuspended && !entry.has_op &&
+                                          entry.generation == generation;
+                        if (same && entry.queue == nullptr) BeginForgettingLocked(index, reason);
+                      });
 }
 
 PendingOp& Shard::BeginForgettingLocked(EntryIndex index, absl::string_view reason) {

@@ -556,9 +556,36 @@ TEST_F(DurableSuspendTest, RetentionForgetsWhatIsNotInUse) {  // D11
   EXPECT_EQ(Stats().suspended, 0u);
 }
 
+TEST_F(DurableSuspendTest, RetentionLeavesWhatWasSuspendedAgainSinceItLooked) {  // D11
+  MakeSuspended("a", "old");
+  const SessionRecord old = store_.disk().at("a").record;
+  const AcquireCall resumed = Acquire("a");
+  Run();
+  StartActivate(resumed.lease(), "new");
+  StartRelease(resumed.lease());
+  Run();
+  StartSuspend("a");
+  Run();
+  Table().ForgetStored(old, "suspended_retention", now_);
+  Run();
+
+  EXPECT_EQ(store_.disk().at("a").checkpoint, "new");
+  EXPECT_EQ(Stats().suspended, 1u);
+}
+
+TEST_F(DurableSuspendTest, RetentionLeavesWhatSomebodyCameForAsItLooked) {  // D11
+  MakeSuspended("a", "state");
+  Table().ForgetStored(store_.disk().at("a").record, "suspended_retention", now_);
+  const AcquireCall call = Acquire("a");
+  Run();
+
+  EXPECT_EQ(call.got().checkpoint->data, "state");
+}
+
 TEST_F(DurableSuspendTest, ThoseWhoCameWhileRetentionForgotARecordBuildAnew) {  // D11 A08
   MakeSuspended("a", "state");
   Table().ForgetStored(store_.disk().at("a").record, "suspended_retention", now_);
+  store_.Answer(now_);  // The record, as it is now.
   const AcquireCall waiting = Acquire("a");
   const AcquireCall behind = Acquire("a");
   Run();
@@ -575,6 +602,7 @@ TEST_F(DurableSuspendTest, CallThatMayNotWaitIsToldWhenRetentionHasForgottenARec
   MakeSuspended("a", "state");
   Make("b");
   Table().ForgetStored(store_.disk().at("a").record, "suspended_retention", now_);
+  store_.Answer(now_);
   const AcquireCall call = AcquireNow("a");
   Run();
 
