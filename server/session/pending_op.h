@@ -19,10 +19,10 @@ namespace broker {
 // entry goes on, and what would interfere waits behind its outcome in `deferred`. The others change
 // nothing until they are answered, and look again then.
 enum class OpKind : uint8_t {
-  kLoad,           // The record of a suspended session is read.
-  kActivate,       // An initializer's verdict is made durable.
-  kEnd,            // The end, or the suspension, of a generation.
-  kForget,         // The end of a suspended record.
+  kLoad,      // The record of a suspended session is read.
+  kActivate,  // An initializer's verdict is made durable.
+  kEnd,       // The end, or the suspension, of a generation.
+  kForget,    // The end of a suspended record.
   // That the generation is used exclusively, or which of its leases are over; nothing is granted
   // before.
   kMarkExclusive,

@@ -166,8 +166,7 @@ Acquired Shard::MakeAcquiredLocked(LeaseIndex index, bool full_session, Instant 
   // While the end of an init is being written it is one still.
   const bool initializing =
       entry.state == EntryState::kInitializing ||
-      (entry.state == EntryState::kEnding &&
-       ops_.at(entry.op)->prior == EntryState::kInitializing);
+      (entry.state == EntryState::kEnding && ops_.at(entry.op)->prior == EntryState::kInitializing);
   acquired.must_initialize = entry.initializer == index && initializing;
   acquired.state = acquired.must_initialize ? SessionState::kInitializing : SessionState::kActive;
   if (entry.has_endpoint) acquired.endpoint = entry.details->endpoint;

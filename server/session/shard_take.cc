@@ -103,6 +103,7 @@ void Shard::OnEndedLocked(PendingOp& op, Instant now, Effects& fx) {
   if (evicted) slot.displaced = std::make_unique<SessionInfo>(was);
   SessionInfo suspended = was;
   suspended.state = SessionState::kSuspended;
+  suspended.endpoint.clear();  // As it is found from now on.
   fx.Complete(std::move(op.told_session), absl::StatusOr<SessionInfo>(std::move(suspended)));
   fx.Complete(std::move(op.told_release), absl::StatusOr<ReleaseOutcome>(released));
   fx.Complete(std::move(op.told_end), absl::StatusOr<EndOutcome>(EndOutcome{true, std::move(was)}));

@@ -45,8 +45,7 @@ absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& directory) {
 class Life {
  public:
   explicit Life(const std::string& directory) {
-    absl::StatusOr<std::unique_ptr<Journal>> journal =
-        Open(directory);
+    absl::StatusOr<std::unique_ptr<Journal>> journal = Open(directory);
     BROKER_CHECK(journal.ok());
     journal_ = *std::move(journal);
     Broker::Options options;

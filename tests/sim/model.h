@@ -55,8 +55,8 @@ struct Op {
   OpKind kind = OpKind::kSweep;
   Time now;
   Ask ask;
-  int call = -1;              // Of kAcquire and kCancel.
-  int lease = -1;             // Of the calls with a lease.
+  int call = -1;         // Of kAcquire and kCancel.
+  int lease = -1;        // Of the calls with a lease.
   bool guessed = false;  // The lease is named, but not known.
   Disposition disposition = Disposition::kKeep;
   int endpoint = 0;
