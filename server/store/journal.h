@@ -57,7 +57,8 @@ struct SessionRecord {
 
   // Kept apart from the record; filled in when a record is read, ignored when it is written.
   std::optional<CheckpointInfo> checkpoint;
-  // Grows with every write of any session in this journal; likewise.
+  // Grows with every record that is written in this journal; a checkpoint that is written by itself
+  // leaves it as it is. Likewise.
   uint64_t change = 0;
 };
 

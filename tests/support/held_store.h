@@ -114,7 +114,6 @@ class HeldStore final : public TableStore {
       auto it = disk_.find(checkpoint->key);
       if (it == disk_.end()) return;
       it->second.record.checkpoint = checkpoint->checkpoint.info;
-      it->second.record.change = ++changes_;
       it->second.checkpoint = std::move(checkpoint->checkpoint.data);
     } else if (auto* erase = std::get_if<EraseSession>(&mutation.what)) {
       disk_.erase(erase->key);
