@@ -170,10 +170,14 @@ Broker::Namespace* Broker::AddLocked(NamespaceRecord record, const NamespaceSett
                                                  saved, std::move(replaces));
     options.store = ns->store.get();
   }
-  // The table's questions outlive nothing that answers them.
-  ns->table = std::shared_ptr<SessionTable>(
-      new SessionTable(std::move(options), ResolveFor(settings)),
-      [store = ns->store](const SessionTable* table) { delete table; });
+  // The table needs its store for as long as it lives, and no longer: the store has a weak pointer
+  // to the table, and with it would keep what is captured here for ever.
+  ns->table =
+      std::shared_ptr<SessionTable>(new SessionTable(std::move(options), ResolveFor(settings)),
+                                    [store = ns->store](const SessionTable* table) mutable {
+                                      delete table;
+                                      store.reset();
+                                    });
   if (ns->store != nullptr) ns->store->Attach(ns->table);
   tables_by_id_[ns->id] = ns->table;
   Namespace* made = ns.get();
