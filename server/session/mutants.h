@@ -6,6 +6,8 @@
 namespace broker {
 inline int active_mutant = 0;
 inline constexpr int kMutants = 8;
+// The rest are in what only a table with a store does.
+inline constexpr int kAllMutants = 17;
 }  // namespace broker
 #define BROKER_MUTANT(number) (::broker::active_mutant == (number))
 #else

@@ -63,7 +63,7 @@ uint64_t Shard::NextNumberLocked() {
 
 void Shard::EnterIdleLocked(EntryIndex index, Effects& fx) {
   Entry& entry = entries_[index];
-  if (RecoveryOfLocked(entry, {latest_, {}}) != Recovery::kNone) {
+  if (RecoveryOfLocked(entry, {latest_, {}}) != Recovery::kNone && !BROKER_MUTANT(16)) {
     HoldBackLocked(index, context_.recovery_end.load(std::memory_order_relaxed));
     return;
   }

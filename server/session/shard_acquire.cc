@@ -81,6 +81,7 @@ AcquireResult Shard::Acquire(const AcquireParams& params, uint32_t hash,
       return WaitAtLocked(index, Reason::kInitInProgress, params, observer, now);
     case EntryState::kSuspending:
     case EntryState::kEnding:
+      if (BROKER_MUTANT(9)) break;
       return WaitAtLocked(index, Reason::kWaitTimeout, params, observer, now);
     case EntryState::kLoading:
     case EntryState::kQueued:

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
+#include "server/session/mutants.h"
 #include "server/session/shard.h"
 
 namespace broker {
@@ -58,7 +59,7 @@ Answer<SessionInfo> Shard::Activate(const LeaseRef& ref, const ActivateParams& p
     op.checkpoint = CheckpointInfo{entry.generation, now.wall, params.checkpoint->size()};
     put.checkpoint.emplace(::broker::Checkpoint{*op.checkpoint, std::string(*params.checkpoint)});
   } else {
-    put.clear_checkpoint = entry.record == nullptr;
+    put.clear_checkpoint = entry.record == nullptr || BROKER_MUTANT(12);
   }
   op.labels = std::move(labels);
   WriteLocked(op, {MutationOf(std::move(put))});

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/base/check.h"
+#include "server/session/mutants.h"
 #include "server/session/shard.h"
 
 namespace broker {
@@ -42,7 +43,8 @@ uint32_t Shard::RestoreActive(const SessionRecord& record, uint32_t hash, Instan
   entry.checkpointed = record.checkpoint.has_value();
   entry.last_active = now.mono;
   if (context_.recovering(now.mono)) {
-    entry.recovery = record.used_exclusively ? Recovery::kBarred : Recovery::kShared;
+    const bool barred = record.used_exclusively && !BROKER_MUTANT(11);
+    entry.recovery = barred ? Recovery::kBarred : Recovery::kShared;
     recovery_seen_ = true;
   }
   EnterAgeLocked(index, AgePlace::kByAge);
@@ -86,9 +88,8 @@ uint32_t Shard::Adopt(const LeaseRef& ref, uint32_t index, absl::string_view hol
   // While its end is being written it may stay after all.
   const bool live = entry.state == EntryState::kActive || entry.state == EntryState::kEnding;
   if (!live || entry.generation != ref.generation) return kNil;
-  if (dead_.contains(ref.sequence) || ref.sequence <= entry.details->durable->dead_through) {
-    return kNil;
-  }
+  const bool recorded = ref.sequence <= entry.details->durable->dead_through;
+  if ((recorded && !BROKER_MUTANT(10)) || dead_.contains(ref.sequence)) return kNil;
   // One of the two is over, and the other one came first. Who was told so stays told.
   if (entry.exclusive || (ref.mode == PinMode::kExclusive && entry.pins > 0)) {
     dead_.insert(ref.sequence);

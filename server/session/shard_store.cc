@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
+#include "server/session/mutants.h"
 #include "server/session/shard.h"
 
 namespace broker {
@@ -126,7 +127,7 @@ void Shard::OnWritten(uint64_t id, const absl::Status& status, Instant now, Effe
       OnMarkedLocked(*op, status, now, fx);
       break;
     case OpKind::kCheckpoint:
-      if (!status.ok()) {
+      if (!status.ok() && !BROKER_MUTANT(15)) {
         fx.Complete(std::move(op->told_revision), absl::StatusOr<uint64_t>(status));
       } else if (const uint64_t revision = OnCheckpointedLocked(*op, now); revision != 0) {
         fx.Complete(std::move(op->told_revision), absl::StatusOr<uint64_t>(revision));
@@ -207,7 +208,7 @@ void Shard::SetRecordLocked(EntryIndex index, const SessionRecord& stored, Insta
   record.last_active_time = stored.last_active_time;
   record.suspended_at = now.mono - std::max(now.wall - stored.suspended_time, Duration::zero());
   record.revision = stored.revision;
-  record.reset = stored.reset;
+  record.reset = stored.reset && !BROKER_MUTANT(17);
   record.checkpoint = stored.checkpoint;
   entry.state = EntryState::kSuspended;
 }
@@ -334,8 +335,8 @@ void Shard::RecordLostLeaseLocked(EntryIndex index, uint64_t sequence, PinMode m
   if (context_.store == nullptr || entry.state == EntryState::kInitializing) return;
   const bool exclusive = mode == PinMode::kExclusive;
   // The next grant, or the next exclusive one, writes, and waits for what is written before it.
-  entry.exclusive_recorded = false;
-  if (exclusive) entry.loss_unrecorded = true;
+  entry.exclusive_recorded &= BROKER_MUTANT(14);
+  if (exclusive) entry.loss_unrecorded = !BROKER_MUTANT(14);
   if (!exclusive && status != LeaseStatus::kRevoked) return;
   uint64_t& dead_through = entry.details->durable->dead_through;
   if (exclusive) dead_through = std::max(dead_through, sequence);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
+#include "server/session/mutants.h"
 #include "server/session/shard.h"
 
 namespace broker {
@@ -125,7 +126,7 @@ void Shard::TakeBackEndLocked(PendingOp& op, const absl::Status& status, Instant
   CountOf(entry.state).Add(1);
   if (entry.state == EntryState::kActive) counts_.pinned.Add(1);
   const absl::Status error = StoreErrorLocked(entry.key.view(), status);
-  if (suspending) {
+  if (suspending && !BROKER_MUTANT(13)) {
     counts_.suspends_aborted.Add(1);
     PublishChangeLocked(index, EventType::kSuspendAborted, "", now, status.message());
   }

@@ -32,7 +32,7 @@ absl::string_view WaitedFor(const Entry& entry) {
 }  // namespace
 
 bool Shard::MayPinLocked(const Entry& entry, PinMode mode, Instant now) const {
-  if (entry.has_op) return false;
+  if (entry.has_op && !BROKER_MUTANT(9)) return false;
   switch (RecoveryOfLocked(entry, now)) {
     case Recovery::kBarred:
       return false;

@@ -1,5 +1,5 @@
-// Proves that the simulation can fail: it must find each of the faults that this build of the core
-// can be given (server/session/mutants.h), and find nothing in the core without one.
+// Proves that the simulations can fail: they must find each of the faults that this build of the
+// core can be given (server/session/mutants.h), and find nothing in the core without one.
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,6 +8,7 @@
 #include <string>
 
 #include "server/session/mutants.h"
+#include "tests/sim/durable_simulation.h"
 #include "tests/sim/simulation.h"
 
 namespace broker::sim {
@@ -18,17 +19,15 @@ constexpr uint64_t kSteps = 20'000;
 constexpr uint64_t kSeeds = 5;
 
 // In a process of its own, because a broken table may well run into a BROKER_CHECK.
-bool Finds(int mutant) {
+//
+// `run` looks with one seed, and says what is wrong.
+bool Finds(int mutant, std::string (*run)(uint64_t seed)) {
   std::fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
     active_mutant = mutant;
     for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-      SimOptions options;
-      options.seed = seed;
-      options.steps = kSteps;
-      options.shard_count = seed % 2 == 0 ? 4 : 1;
-      const std::string wrong = Simulation(options).Run();
+      const std::string wrong = run(seed);
       if (wrong.empty()) continue;
       std::printf("mutant %d: %s\n", mutant, wrong.substr(0, wrong.find('\n')).c_str());
       std::fflush(stdout);
@@ -41,13 +40,32 @@ bool Finds(int mutant) {
   return WIFEXITED(status) ? WEXITSTATUS(status) == kFound : WIFSIGNALED(status);
 }
 
+std::string RunSession(uint64_t seed) {
+  SimOptions options;
+  options.seed = seed;
+  options.steps = kSteps;
+  options.shard_count = seed % 2 == 0 ? 4 : 1;
+  return Simulation(options).Run();
+}
+
+std::string RunDurable(uint64_t seed) {
+  DurableSimOptions options;
+  options.seed = seed;
+  options.steps = 3 * kSteps;
+  return DurableSimulation(options).Run();
+}
+
 int Main() {
   int failures = 0;
-  for (int mutant = 0; mutant <= kMutants; ++mutant) {
-    if (Finds(mutant) == (mutant != 0)) continue;
+  const auto expect = [&](int mutant, std::string (*run)(uint64_t seed)) {
+    if (Finds(mutant, run) == (mutant != 0)) return;
     std::printf("mutant %d: %s\n", mutant, mutant == 0 ? "found what is not there" : "not found");
     ++failures;
-  }
+  };
+  expect(0, RunSession);
+  expect(0, RunDurable);
+  for (int mutant = 1; mutant <= kMutants; ++mutant) expect(mutant, RunSession);
+  for (int mutant = kMutants + 1; mutant <= kAllMutants; ++mutant) expect(mutant, RunDurable);
   return failures == 0 ? 0 : 1;
 }
 
