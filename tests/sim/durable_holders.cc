@@ -96,7 +96,7 @@ void Holders::OnGranted(const Acquired& acquired, const std::string& key, const 
 }
 
 void Holders::CheckAlone(const HeldLease& lease, MonotonicTime now) {  // A15 G02
-  if (!Believes(lease, now)) return;
+  if (!Believes(lease, now) || tainted_.contains(lease.ref.generation)) return;
   for (size_t index : by_generation_[lease.ref.generation]) {
     const HeldLease& other = leases_[index];
     if (other.ref.sequence == lease.ref.sequence || !Believes(other, now)) continue;
@@ -170,7 +170,6 @@ void Holders::OnRestart(const std::vector<LeaseRecord>* left, MonotonicTime stop
   ++life_;
   restored_.clear();
   proven_.clear();
-  tainted_.clear();
   window_end_ = window_end;
   for (const auto& [key, stored] : disk_.sessions()) {
     if (!stored.record.suspended) {

@@ -72,11 +72,12 @@ class Holders {
   std::map<uint64_t, size_t> by_sequence_;
   std::map<uint64_t, std::vector<size_t>> by_generation_;
   std::map<std::string, uint64_t> highest_;  // Token, by key.
-  // In this life: generations that were restored, as used exclusively or not; those of them whose
-  // exclusive lease has shown itself; and those where somebody came with a lease that he had given
-  // back, which nobody can tell from one that he holds.
+  // In this life: generations that were restored, as used exclusively or not, and those of them
+  // whose exclusive lease has shown itself.
   std::map<uint64_t, bool> restored_;
   std::set<uint64_t> proven_;
+  // Where somebody came after a restart with a lease that he had given back before it: nobody can
+  // tell it from one that is held, so there others may lose theirs to it.
   std::set<uint64_t> tainted_;
   MonotonicTime window_end_ = MonotonicTime::min();
   int life_ = 0;
