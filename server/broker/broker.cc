@@ -96,7 +96,8 @@ absl::StatusOr<std::shared_ptr<SessionTable>> Broker::FindOrMakeTable(absl::stri
     WriterLock lock(registry_mu_);
     auto it = namespaces_.find(name);
     if (it != namespaces_.end()) return it->second->table;
-    absl::StatusOr<Namespace*> made = MakeLocked(name, NamespaceSettings(), clock_.Now());
+    absl::StatusOr<Namespace*> made = MakeLocked(
+        name, NamespaceSettings(), ResolveFor(NamespaceSettings()).default_lease_ttl, clock_.Now());
     if (!made.ok()) return made.status();
     table = (*made)->table;
   }
@@ -106,7 +107,7 @@ absl::StatusOr<std::shared_ptr<SessionTable>> Broker::FindOrMakeTable(absl::stri
 
 absl::StatusOr<Broker::Namespace*> Broker::MakeLocked(absl::string_view name,
                                                       const NamespaceSettings& settings,
-                                                      Instant now) {
+                                                      Duration longest_ttl, Instant now) {
   // Its table would not know that it must refuse.
   if (shutdown_) return MakeError(Reason::kShuttingDown, "the broker is shutting down");
   if (namespaces_.size() >= options_.max_namespaces) {
@@ -135,7 +136,7 @@ absl::StatusOr<Broker::Namespace*> Broker::MakeLocked(absl::string_view name,
   // reserved with the first thing that is written.
   const uint64_t first = std::max(NumberOf(now.wall), number_floor_);
   record.numbers_end = record.revisions_end = first + 1;
-  record.longest_ttl = ResolveFor(settings).default_lease_ttl;
+  record.longest_ttl = longest_ttl;
   return AddLocked(std::move(record), settings, /*saved=*/false);
 }
 

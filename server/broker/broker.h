@@ -270,8 +270,10 @@ class Broker {
   absl::StatusOr<std::shared_ptr<SessionTable>> FindOrMakeTable(absl::string_view name)
       ABSL_LOCKS_EXCLUDED(registry_mu_);
   // NAMESPACE_LIMIT when there are too many, and none of them is empty. SHUTTING_DOWN.
+  // With a journal, leases longer than `longest_ttl` are granted only once that is written.
   absl::StatusOr<Namespace*> MakeLocked(absl::string_view name, const NamespaceSettings& settings,
-                                        Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
+                                        Duration longest_ttl, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
   // Makes what `record` describes; `saved`: the journal has it.
   Namespace* AddLocked(NamespaceRecord record, const NamespaceSettings& settings, bool saved)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);

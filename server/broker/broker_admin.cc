@@ -90,8 +90,12 @@ Answer<NamespaceInfo> Broker::StartUpdate(absl::string_view name, SettingsEdit& 
     if (absl::Status valid = Validate(config, "config."); !valid.ok()) return valid;
     Namespace* ns = it != namespaces_.end() ? it->second.get() : nullptr;
     if (ns == nullptr) {
-      absl::StatusOr<Namespace*> made = MakeLocked(
-          name, ns == nullptr && options_.journal == nullptr ? settings : NamespaceSettings(), now);
+      // With a journal the settings are in force once they are written. Whoever comes before that
+      // and asks for a longer lease waits until that is written, too, and not everybody for a
+      // recovery window of the built-in TTL.
+      absl::StatusOr<Namespace*> made =
+          MakeLocked(name, options_.journal == nullptr ? settings : NamespaceSettings(),
+                     config.default_lease_ttl, now);
       if (!made.ok()) return made.status();
       ns = *made;
     }
@@ -175,8 +179,12 @@ Answer<bool> Broker::DeleteNamespace(absl::string_view name, Done<bool> done) {
       // It is as it was, unless somebody has begun to use the name again.
       WriterLock again(registry_mu_);
       if (!namespaces_.contains(name)) {
-        const absl::StatusOr<Namespace*> made = MakeLocked(name, settings, clock_.Now());
-        if (made.ok()) (*made)->configured = configured;
+        const absl::StatusOr<Namespace*> made =
+            MakeLocked(name, settings, ResolveFor(settings).default_lease_ttl, clock_.Now());
+        if (made.ok()) {
+          (*made)->configured = configured;
+          (*made)->store->SetRecord(WriteSettings(settings), configured);
+        }
       }
     }
     if (done) done(status);

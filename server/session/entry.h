@@ -101,6 +101,9 @@ struct DurableDetails {
   uint64_t activator = 0;     // See SessionRecord.
   uint64_t dead_through = 0;  // Likewise.
   bool used_exclusively = false;
+  // An Activate could not be written, and may still turn out to be there when power is lost now. So
+  // the end of this init is worth a write.
+  bool activation_in_doubt = false;
 };
 
 // The idle sessions of one owner in one shard, longest idle first.

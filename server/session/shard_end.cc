@@ -173,7 +173,8 @@ Answer<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint64_t if_
   }
   // What the store knows nothing of, an init that restores nothing, ends at once.
   if (context_.store != nullptr &&
-      (entry.state != EntryState::kInitializing || entry.record != nullptr)) {
+      (entry.state != EntryState::kInitializing || entry.record != nullptr ||
+       entry.details->durable->activation_in_doubt)) {
     PendingOp& op = entry.live()
                         ? BeginEndingLocked(index, EndCause::kEnded, reason, std::nullopt, now)
                         : BeginForgettingLocked(index, reason);

@@ -272,6 +272,7 @@ void Shard::OnActivatedLocked(PendingOp& op, const absl::Status& status, Instant
   // Neither could end while this was written.
   BROKER_CHECK(entry.state == EntryState::kInitializing && lease != kNil);
   if (!status.ok()) {
+    entry.details->durable->activation_in_doubt = true;
     ArmLeaseLocked(lease);
     fx.Complete(std::move(op.told_session),
                 absl::StatusOr<SessionInfo>(StoreErrorLocked(entry.key.view(), status)));

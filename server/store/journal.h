@@ -199,11 +199,11 @@ struct JournalContents {
 // share a transaction is the journal's choice.
 //
 // A write that fails is completed with STORE_UNAVAILABLE, and so is every group that shared its
-// transaction. It has no effect in this life of the process; after a crash before the next
-// successful write it may turn out to be there. After a failure the journal is unhealthy: it
-// refuses writes (completes them with STORE_UNAVAILABLE, without trying) until a write of its own
-// has been committed, synced and read back; that is tried after 100 ms, then after twice as long
-// each time, up to 5 s.
+// transaction. It has no effect, also not when the process is killed after that; when the machine
+// loses its power before the next successful write it may turn out to be there. After a failure
+// the journal is unhealthy: it refuses writes (completes them with STORE_UNAVAILABLE, without
+// trying) until a write of its own has been committed, synced and read back; that is tried after
+// 100 ms, then after twice as long each time, up to 5 s.
 //
 // Bounds: kMaxPendingWrites groups and kMaxPendingBytes of keys and checkpoints wait at the most;
 // what comes beyond is completed with STORE_UNAVAILABLE at once (from the completion thread).

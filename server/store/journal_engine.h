@@ -28,7 +28,9 @@ absl::Status CheckNamespaces(const std::vector<Mutation>& group,
                              absl::FunctionRef<bool(uint32_t namespace_id)> is_there);
 
 struct CommitResult {
-  absl::Status status;  // Not OK: nothing of the transaction is in effect.
+  // Not OK: nothing of the transaction is in effect, nor will it be if the process is killed now,
+  // as far as the files can still be written to. What the power's loss leaves is not known.
+  absl::Status status;
   StoreFailure failure = StoreFailure::kOther;
 };
 

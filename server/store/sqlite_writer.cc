@@ -119,6 +119,10 @@ CommitResult SqliteWriter::Commit(absl::Span<PendingGroup> groups) {
     db_.Rollback();
     if (namespaces_before_) namespaces_ = *std::move(namespaces_before_);
     change_end_ = change_end;
+    // What was written and not synced is in the system's cache, and would be found there if the
+    // process were killed. This goes to the same place in the log. Whether it succeeds is for the
+    // journal to find out, with a probe of its own.
+    (void)WriteProbe();
   }
   return result;
 }

@@ -42,6 +42,27 @@ TEST_F(DurableActivateTest, WhatCannotBeWrittenChangesNothingAndMayBeTriedAgain)
   EXPECT_THAT(again.status(), IsOk());
 }
 
+// Power may fail before anything else is written: what failed may turn out to be there then.
+TEST_F(DurableActivateTest, EndOfWhatFailedInDoubtIsWritten) {  // G01 E05
+  Table();
+  const AcquireCall initializer = Acquire("a");
+  StartActivate(initializer.lease());
+  store_.Fail(now_);
+
+  const Pending<EndOutcome> refused = StartEnd("a");
+  EXPECT_FALSE(refused.answered());
+  store_.Fail(now_);
+  EXPECT_THAT(refused.status(), IsError(Reason::kStoreUnavailable));
+  EXPECT_EQ(Get("a").state, SessionState::kInitializing);
+  EXPECT_EQ(Renew(initializer.lease()), LeaseStatus::kHeld);
+
+  const Pending<EndOutcome> ended = StartEnd("a");
+  EXPECT_FALSE(ended.answered());
+  Run();
+  EXPECT_TRUE(ended->ended);
+  EXPECT_FALSE(Exists("a"));
+}
+
 TEST_F(DurableActivateTest, LapseWaitsForTheVerdictThatIsBeingWritten) {
   config_.default_lease_ttl = 1s;
   Table();

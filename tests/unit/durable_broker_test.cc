@@ -136,6 +136,26 @@ TEST_F(DurableBrokerTest, WindowIsAsLongAsTheLongestLease) {  // G02
   EXPECT_FALSE(broker_->GetNamespace("").recovery_end.has_value());
 }
 
+TEST_F(DurableBrokerTest, WindowOfANamespaceThatIsMadeWithShortLeasesIsShort) {  // G02
+  EXPECT_THAT(AnswerOf<NamespaceInfo>([&](Done<NamespaceInfo> done) {
+                return broker_->UpdateNamespace(
+                    "quick",
+                    [](NamespaceSettings& settings) {
+                      settings.default_lease_ttl = 2s;
+                      return absl::OkStatus();
+                    },
+                    std::move(done));
+              }).status(),
+              IsOk());
+  Create("quick", "a");
+  EXPECT_EQ(Crash().window, 2s);
+
+  AcquireParams params;
+  params.lease_ttl = 10s;
+  EXPECT_EQ(Acquire("quick", "b", params)->ttl, 10s);
+  EXPECT_EQ(Crash().window, 10s);
+}
+
 TEST_F(DurableBrokerTest, AcquireThatWaitsForALongerTtlCanBeCancelled) {  // A08
   AcquireParams params;
   params.key = "a";

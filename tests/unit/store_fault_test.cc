@@ -1,6 +1,7 @@
 // A disk that fails: at every call that the journal makes of it, once or for a while.
 
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -203,6 +204,27 @@ TEST_F(StoreFaultTest, DoesNotHealOnADiskThatLies) {
   // Each probe writes a frame and its header.
   ASSERT_TRUE(Await([&] { return vfs_.failed() >= 6; }));
   EXPECT_FALSE(journal_->healthy());
+}
+
+TEST_F(StoreFaultTest, WhatFailedDoesNotComeBackWhenTheProcessIsKilled) {  // G01
+  ASSERT_TRUE(Open().ok());
+  for (uint64_t i = 1; i <= 3; ++i) {
+    ASSERT_TRUE(WriteNow(*journal_, StoreWorkload::Group(i)).ok());
+  }
+  vfs_.Set({.ops = Only(DiskOp::kSync), .suffix = "", .lasting = true});
+  ASSERT_FALSE(WriteNow(*journal_, StoreWorkload::Group(4)).ok());
+
+  // As the system has the files then: the failed group was written, only not synced.
+  std::mt19937_64 random(1);
+  const auto image = vfs_.CrashImage(path(), vfs_.position(), Unsynced::kKept, random);
+  const TempDir after;
+  for (const char* suffix : {"", "-wal"}) {
+    WriteFile(after / ("sessions.db" + std::string(suffix)), image.at(path() + suffix));
+  }
+  auto journal = OpenSqliteJournal(SmallJournal(after / "sessions.db", ""));
+  ASSERT_TRUE(journal.ok()) << journal.status();
+  uint64_t held = 0;
+  EXPECT_EQ(StoreWorkload::Problem(**journal, 3, 3, &held), "");
 }
 
 TEST_F(StoreFaultTest, ANamespaceWhoseWriteFailedIsNotThere) {
