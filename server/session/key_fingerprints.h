@@ -17,29 +17,33 @@ namespace broker {
 // Keys with the same bits are counted, so that taking one out leaves the other in. Not thread-safe.
 class KeyFingerprints {
  public:
+  // `hash`: another one, for tests.
+  explicit KeyFingerprints(uint64_t (*hash)(absl::string_view key) = &Hash) : hash_(hash) {}
+
   // The key must not be in it.
   void Insert(absl::string_view key) {
     ++size_;
-    if (!once_.insert(Of(key)).second) ++more_[Of(key)];
+    if (!once_.insert(hash_(key)).second) ++more_[hash_(key)];
   }
   // The key must be in it.
   void Erase(absl::string_view key) {
     --size_;
-    auto it = more_.find(Of(key));
+    auto it = more_.find(hash_(key));
     if (it == more_.end()) {
-      once_.erase(Of(key));
+      once_.erase(hash_(key));
     } else if (--it->second == 0) {
       more_.erase(it);
     }
   }
-  bool Contains(absl::string_view key) const { return once_.contains(Of(key)); }
+  bool Contains(absl::string_view key) const { return once_.contains(hash_(key)); }
   bool empty() const { return once_.empty(); }
   size_t size() const { return size_; }
 
  private:
   // Not the hash that chooses the shard: all keys of one would have some of its bits alike.
-  static uint64_t Of(absl::string_view key) { return absl::HashOf(key, key.size()); }
+  static uint64_t Hash(absl::string_view key) { return absl::HashOf(key, key.size()); }
 
+  uint64_t (*hash_)(absl::string_view key);
   absl::flat_hash_set<uint64_t> once_;
   absl::flat_hash_map<uint64_t, uint32_t> more_;
   size_t size_ = 0;

@@ -6,8 +6,6 @@
 //
 //     broker_bench_limits [sessions]
 
-#include <malloc.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -20,12 +18,6 @@ namespace broker {
 namespace {
 
 constexpr size_t kDueAtOnce = 100'000;
-
-// What has been allocated and not freed, with the allocator's own overhead.
-size_t AllocatedBytes() {
-  const struct mallinfo2 info = mallinfo2();
-  return info.uordblks + info.hblkhd;
-}
 
 void PrintTimes(const char* what, Samples& samples, const char* target) {
   std::printf("%-46s %9.1f %9.1f %9.1f %9.1f %9zu   %s\n", what, samples.Median(),

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <ctime>
@@ -24,6 +26,12 @@ Duration TimeOf(Step&& step) {
   const Duration before = ThreadTime();
   std::forward<Step>(step)();
   return ThreadTime() - before;
+}
+
+// What has been allocated and not freed, with the allocator's own overhead.
+inline size_t AllocatedBytes() {
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
 }
 
 // Numbers of which the order matters.

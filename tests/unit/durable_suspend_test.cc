@@ -621,6 +621,24 @@ TEST_F(DurableSuspendTest, WhoCameAfterAnEndOfASuspendedSessionBuildsAnew) {  //
   EXPECT_EQ(after.got().checkpoint, nullptr);
 }
 
+// As if its 64 bits were those of a key that is suspended: it is looked up, and is not there.
+TEST_F(DurableSuspendTest, KeyThatOnlyLooksSuspendedIsLikeAnyOther) {
+  Table();
+  for (const char* key : {"a", "b", "c"}) Table().RestoreSuspended(key);
+  const Pending<EndOutcome> ended = StartEnd("b");
+  const Pending<SessionInfo> suspended = StartSuspend("c");
+  Run();
+  EXPECT_FALSE(ended->ended);
+  EXPECT_THAT(suspended.status(), IsError(Reason::kSessionNotFound));
+
+  MakeIdle("a");
+  EXPECT_FALSE(SuspendedOnDisk("a"));
+  const Pending<EndOutcome> there = StartEnd("a");
+  Run();
+  EXPECT_TRUE(there->ended);
+  EXPECT_FALSE(Exists("a"));
+}
+
 TEST_F(DurableSuspendTest, SlowDiskHoldsUpNothingElse) {  // A06 D04
   MakeIdle("a");
   StartSuspend("a");
