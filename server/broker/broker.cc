@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/broker/numbering.h"
 #include "server/broker/settings_codec.h"
 
 namespace broker {
@@ -21,13 +22,6 @@ constexpr Duration kMaxRun = std::chrono::milliseconds(50);
 
 // How often stores are asked what is over, and given new numbers.
 constexpr Duration kMaintenancePeriod = std::chrono::seconds(1);
-
-// Numbers of a namespace that keeps nothing on disk start from the time, two for each microsecond,
-// so that they do not go back over a restart unless more than two million were given out each
-// second of the life before. Below 2^53, for JavaScript's sake, until the year 2112.
-uint64_t NumberOf(WallTime time) {
-  return static_cast<uint64_t>(time.time_since_epoch() / std::chrono::nanoseconds(500));
-}
 
 }  // namespace
 

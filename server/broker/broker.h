@@ -290,7 +290,7 @@ class Broker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
   // Makes the updates that waited for one that is over, until one has to wait for the journal.
   void NextUpdate() ABSL_LOCKS_EXCLUDED(registry_mu_);
-  void OnUpdateWritten(const std::string& name, const NamespaceSettings& settings,
+  void OnUpdateWritten(const std::string& name, uint32_t id, const NamespaceSettings& settings,
                        const absl::Status& status, Done<NamespaceInfo> done)
       ABSL_LOCKS_EXCLUDED(registry_mu_);
   AcquireResult Park(const std::shared_ptr<SessionTable>& table, absl::string_view namespace_name,

@@ -104,11 +104,11 @@ Answer<NamespaceInfo> Broker::StartUpdate(absl::string_view name, SettingsEdit& 
       ns->empty_since.reset();
       ns->store->WriteSettings(
           WriteSettings(settings), /*configured=*/true,
-          [this, name = ns->name, settings, before = WriteSettings(ns->settings),
+          [this, name = ns->name, id = ns->id, settings, before = WriteSettings(ns->settings),
            was_configured = ns->configured, store = ns->store,
            done = std::move(done)](const absl::Status& status) mutable {
             if (!status.ok()) store->SetRecord(std::move(before), was_configured);
-            OnUpdateWritten(name, settings, status, std::move(done));
+            OnUpdateWritten(name, id, settings, status, std::move(done));
           });
       return std::nullopt;
     }
@@ -128,15 +128,17 @@ NamespaceInfo Broker::ApplyLocked(Namespace& ns, const NamespaceSettings& settin
   return InfoLocked(ns);
 }
 
-void Broker::OnUpdateWritten(const std::string& name, const NamespaceSettings& settings,
-                             const absl::Status& status, Done<NamespaceInfo> done) {
+void Broker::OnUpdateWritten(const std::string& name, uint32_t id,
+                             const NamespaceSettings& settings, const absl::Status& status,
+                             Done<NamespaceInfo> done) {
   absl::StatusOr<NamespaceInfo> outcome;
   if (!status.ok()) {
     outcome = status;
   } else {
     WriterLock lock(registry_mu_);
     auto it = namespaces_.find(name);
-    outcome = it != namespaces_.end()
+    // One of the same name may have been made since.
+    outcome = it != namespaces_.end() && it->second->id == id
                   ? absl::StatusOr<NamespaceInfo>(ApplyLocked(*it->second, settings))
                   : MakeError(Reason::kNamespaceNotFound,
                               absl::StrCat("namespace '", name, "' was deleted meanwhile"));

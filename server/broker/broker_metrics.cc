@@ -53,6 +53,7 @@ StoreSample ToSample(const Journal& journal, Duration recovery_time) {
   }
   sample.reads = stats.reads;
   sample.read_failures = stats.reads_failed;
+  sample.log_copy_failures = stats.failed_copies;
   sample.pending_writes = stats.pending_writes;
   sample.pending_bytes = stats.pending_bytes;
   sample.bytes = stats.bytes;

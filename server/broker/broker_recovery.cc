@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/broker/broker.h"
+#include "server/broker/numbering.h"
 #include "server/broker/settings_codec.h"
 
 namespace broker {
@@ -66,6 +67,9 @@ class Broker::Recovery final : public JournalVisitor {
       return;
     }
     const uint32_t id = record.id;
+    // Not below the time, as those of a new namespace: what was restored from a copy of the data
+    // directory must not give out numbers once more that were given out since it was made.
+    record.numbers_end = std::max(record.numbers_end, NumberOf(broker_.clock_.Now().wall) + 1);
     WriterLock lock(broker_.registry_mu_);
     broker_.next_namespace_id_ = std::max(broker_.next_namespace_id_, id + 1);
     Part& part = parts_[id];
@@ -191,7 +195,7 @@ absl::Status Broker::Park(Duration grace) {
     const MonotonicTime now = clock_.MonotonicNow();
     for (const auto& [name, ns] : namespaces_) {
       recovering = recovering || ns->table->recovering(now);
-      std::vector<Mutation> part = ns->store->CleanStop();
+      std::vector<Mutation> part = ns->store->CleanStop(ResolveFor(ns->settings).default_lease_ttl);
       std::move(part.begin(), part.end(), std::back_inserter(group));
     }
   }

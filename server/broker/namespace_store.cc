@@ -8,7 +8,7 @@ namespace broker {
 namespace {
 
 // Records that are forgotten after one look.
-constexpr size_t kForgetAtOnce = 256;
+constexpr size_t kForgetAtOnce = 4096;
 
 }  // namespace
 
@@ -171,7 +171,7 @@ void NamespaceStore::Erase(uint64_t number_floor, Journal::Done done) {
   journal_.Write(std::move(group), std::move(done));
 }
 
-std::vector<Mutation> NamespaceStore::CleanStop() {
+std::vector<Mutation> NamespaceStore::CleanStop(Duration default_ttl) {
   std::vector<Mutation> group;
   const auto table = table_.lock();
   if (table == nullptr) return group;
@@ -180,9 +180,14 @@ std::vector<Mutation> NamespaceStore::CleanStop() {
   MutexLock lock(mu_);
   // One that nothing was ever written of is forgotten, if there is nothing in it.
   if (!saved_ && leases.empty() && table->LooksEmpty()) return group;
-  if (!saved_)
+  if (!saved_) {
+    for (uint32_t id : replaces_) group.push_back({id, EraseNamespace{}});
     group.push_back(Of(PutNamespace{record_.name, record_.settings, record_.configured}));
-  group.push_back(Of(PutBounds{now.next_number, now.revision + 1, record_.longest_ttl}));
+  }
+  // What is out is known, so that the next window is no longer than it has to be.
+  Duration longest_ttl = std::min(record_.longest_ttl, default_ttl);
+  for (const LeaseRecord& lease : leases) longest_ttl = std::max(longest_ttl, lease.ttl);
+  group.push_back(Of(PutBounds{now.next_number, now.revision + 1, longest_ttl}));
   for (LeaseRecord& lease : leases) group.push_back(Of(AddLiveLease{std::move(lease)}));
   return group;
 }

@@ -54,7 +54,8 @@ class NamespaceStore final : public TableStore {
   // Forgets the namespace.
   void Erase(uint64_t number_floor, Journal::Done done) ABSL_LOCKS_EXCLUDED(mu_);
   // What the next life needs to know for certain: the exact bounds, and the live leases.
-  std::vector<Mutation> CleanStop() ABSL_LOCKS_EXCLUDED(mu_);
+  // `default_ttl`: of the leases that it grants without being asked for others.
+  std::vector<Mutation> CleanStop(Duration default_ttl) ABSL_LOCKS_EXCLUDED(mu_);
 
   // How many numbers are reserved at a time: enough for minutes at a million calls a second without
   // the store, and for eight million restarts below 2^53.

@@ -89,6 +89,7 @@ struct StoreSample {
   std::vector<NamedCount> write_failures;  // By kind.
   uint64_t reads = 0;
   uint64_t read_failures = 0;
+  uint64_t log_copy_failures = 0;
   uint64_t pending_writes = 0;
   uint64_t pending_bytes = 0;
   uint64_t bytes = 0;        // On disk.

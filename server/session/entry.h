@@ -38,7 +38,10 @@ struct LeaseSlot : TimerNode {
   LeaseStatus status = LeaseStatus::kUnknown;
   uint8_t use = 0;        // Which use of its instant (`granted`) the grant was: see Entry::Use.
   uint8_t prior_use = 0;  // Likewise of `prior_active`.
-  uint16_t answers = 0;   // How many calls were given it, by their request_id, and not undone.
+  // Of the session's checkpoints before this grant, likewise: see Entry.
+  bool prior_checkpointed : 1 = false;
+  bool prior_checkpoint_counts : 1 = false;
+  uint16_t answers = 0;  // How many calls were given it, by their request_id, and not undone.
   std::string holder;
   std::unique_ptr<std::string> request_id;
 
@@ -101,9 +104,7 @@ struct DurableDetails {
   uint64_t activator = 0;     // See SessionRecord.
   uint64_t dead_through = 0;  // Likewise.
   bool used_exclusively = false;
-  // An Activate could not be written, and may still turn out to be there when power is lost now. So
-  // the end of this init is worth a write.
-  bool activation_in_doubt = false;
+  uint32_t leases_over = 0;  // Single ones that were written, and are not covered by dead_through.
 };
 
 // The idle sessions of one owner in one shard, longest idle first.
@@ -147,7 +148,6 @@ enum class Recovery : uint8_t {
   kNone,
   kShared,  // Shared pins.
   kBarred,  // Nothing: an exclusive lease may be out.
-  kProven,  // Everything: its exclusive lease came and went.
 };
 enum class AgePlace : uint8_t { kNone, kByAge, kOverAge, kSuspended };
 

@@ -154,10 +154,16 @@ Answer<uint64_t> SessionTable::Checkpoint(const LeaseRef& ref, absl::string_view
 
 Answer<ReleaseOutcome> SessionTable::Release(const LeaseRef& ref, const ReleaseParams& params,
                                              Instant now, Done<ReleaseOutcome> done) {
+  Effects fx;
+  if (params.disposition == Disposition::kKeep && !params.checkpoint.has_value()) {
+    if (std::optional<ReleaseOutcome> outcome = ReleaseUnseen(ref, now, fx)) {
+      Settle(fx, now);
+      return *outcome;
+    }
+  }
   const LeaseRef lease = Current(ref, "", now);
   Shard* shard = ShardOf(lease);
   if (shard == nullptr) return ReleaseOutcome{};
-  Effects fx;
   Answer<ReleaseOutcome> answer = [&] {
     MutexLock lock(shard->mu);
     return shard->Release(lease, params, done, now, fx);

@@ -229,8 +229,10 @@ class SessionTable {
   // The reference as it is in this life of the broker, if it is of an earlier one and has been
   // adopted, or can be now; otherwise as it was. session_table_recover.cc
   LeaseRef Current(const LeaseRef& lease, absl::string_view holder, Instant now);
-  LeaseRef Adopt(const LeaseRef& lease, absl::string_view holder, Instant now)
+  LeaseRef Adopt(const LeaseRef& lease, absl::string_view holder, bool restoring, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(earlier_mu_);
+  // A plain release of a lease of before the restart that has not been adopted and could be.
+  std::optional<ReleaseOutcome> ReleaseUnseen(const LeaseRef& lease, Instant now, Effects& fx);
   void ForgetEarlier(Instant now);
 
   // --- session_table_settle.cc ---

@@ -52,7 +52,7 @@ bool SessionTable::RestoreLease(const LeaseRecord& lease, Instant now) {
   ref.ttl_ms = static_cast<uint32_t>(lease.ttl / std::chrono::milliseconds(1));
   ref.mode = lease.exclusive ? PinMode::kExclusive : PinMode::kShared;
   MutexLock lock(earlier_mu_);
-  Adopt(ref, lease.holder, now);
+  Adopt(ref, lease.holder, /*restoring=*/true, now);
   return adopted_.contains(lease.sequence);
 }
 
@@ -86,19 +86,35 @@ LeaseRef SessionTable::Current(const LeaseRef& lease, absl::string_view holder, 
     none.slot = it->second.index;
     return none;
   }
-  return context_.recovering(now.mono) ? Adopt(none, holder, now) : none;
+  return context_.recovering(now.mono) ? Adopt(none, holder, /*restoring=*/false, now) : none;
 }
 
-LeaseRef SessionTable::Adopt(const LeaseRef& lease, absl::string_view holder, Instant now) {
+LeaseRef SessionTable::Adopt(const LeaseRef& lease, absl::string_view holder, bool restoring,
+                             Instant now) {
   auto it = generations_.find(lease.generation);
   if (it == generations_.end()) return lease;
   LeaseRef current = lease;
   current.shard = it->second.shard;
   Shard& shard = *shards_[current.shard];
   MutexLock lock(shard.mu);
-  current.slot = shard.Adopt(lease, it->second.index, holder, now);
+  current.slot = shard.Adopt(lease, it->second.index, holder, restoring, now);
   if (current.slot != kNil) adopted_.emplace(lease.sequence, Place{current.shard, current.slot});
   return current;
+}
+
+std::optional<ReleaseOutcome> SessionTable::ReleaseUnseen(const LeaseRef& lease, Instant now,
+                                                          Effects& fx) {
+  if (lease.sequence > context_.first_number || lease.namespace_id != context_.namespace_id) {
+    return std::nullopt;
+  }
+  if (!has_earlier_ || !context_.recovering(now.mono)) return std::nullopt;
+  MutexLock lock(earlier_mu_);
+  if (adopted_.contains(lease.sequence)) return std::nullopt;
+  auto it = generations_.find(lease.generation);
+  if (it == generations_.end()) return std::nullopt;
+  Shard& shard = *shards_[it->second.shard];
+  MutexLock shard_lock(shard.mu);
+  return shard.ReleaseUnseen(lease, it->second.index, now, fx);
 }
 
 void SessionTable::ForgetEarlier(Instant now) {

@@ -98,6 +98,11 @@ void Shard::HoldBackLocked(EntryIndex index, MonotonicTime until) {
   LowerDueLocked(until);
 }
 
+bool Shard::IsKeptForCheckpointLocked(EntryIndex index) const {
+  if (entries_[index].idle_place != IdlePlace::kHeldBack) return false;
+  return held_until_.at(index) == MonotonicTime::max();
+}
+
 void Shard::LeaveIdleLocked(EntryIndex index) {
   Entry& entry = entries_[index];
   switch (entry.idle_place) {

@@ -194,8 +194,14 @@ class Shard {
   void FinishRestore(MonotonicTime recovery_end, MonotonicTime start)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Gives a lease of before the restart its pin back. Returns its slot, or kNil: it cannot be.
-  uint32_t Adopt(const LeaseRef& ref, uint32_t entry, absl::string_view holder, Instant now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // `restoring`: the store says that it is held.
+  uint32_t Adopt(const LeaseRef& ref, uint32_t entry, absl::string_view holder, bool restoring,
+                 Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Makes room for it where it cannot be held together with those that are. False: it is over.
+  bool DisplaceEarlierLocked(Entry& entry, const LeaseRef& ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Gives such a lease back that has not shown itself otherwise. Nullopt: it cannot be adopted.
+  std::optional<ReleaseOutcome> ReleaseUnseen(const LeaseRef& ref, uint32_t entry, Instant now,
+                                              Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void RestoreRevoked(uint64_t sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     dead_.insert(sequence);
   }
@@ -509,7 +515,19 @@ class Shard {
   // A lease that lapsed or was revoked must not come back after a restart.
   void RecordLostLeaseLocked(EntryIndex index, uint64_t sequence, PinMode mode, LeaseStatus status,
                              Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
-  void WriteFactLocked(EntryIndex index, uint64_t revoked, Instant now)
+  // Every lease of this generation with a number up to this one is over; zero: not known.
+  uint64_t SettledThroughLocked(const Entry& entry, Instant now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // The checkpoint of a Release, and that its lease is over.
+  void WriteReleaseLocked(PendingOp& op, absl::string_view checkpoint)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // After that: keeps what was written of single leases from piling up.
+  void SettleLeasesLocked(EntryIndex index, uint64_t generation, uint64_t sequence, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // That the lease `over` is over, or, if it is zero, all up to dead_through.
+  void WriteFactLocked(EntryIndex index, uint64_t over, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void OnFactLocked(const PendingOp& op, const absl::Status& status, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void OnActivatedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -521,7 +539,8 @@ class Shard {
   void OnMarkedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Publishes it if its generation lives still. Returns the revision, zero if it does not.
-  uint64_t OnCheckpointedLocked(PendingOp& op, Instant now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  uint64_t OnCheckpointedLocked(PendingOp& op, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void OnReleasedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // After the entry's operation: those who may not wait learn what the store held up.
@@ -539,6 +558,8 @@ class Shard {
                       Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Idle, but not to be taken before `until`.
   void HoldBackLocked(EntryIndex index, MonotonicTime until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Idle, and held back until it has a checkpoint (require_checkpoint).
+  bool IsKeptForCheckpointLocked(EntryIndex index) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   void AuditEntryLocked(EntryIndex index, std::vector<std::string>& wrong) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -590,9 +611,15 @@ class Shard {
   KeyFingerprints stored_ ABSL_GUARDED_BY(mu);
   absl::flat_hash_map<uint64_t, std::unique_ptr<PendingOp>> ops_ ABSL_GUARDED_BY(mu);
   uint64_t last_op_ ABSL_GUARDED_BY(mu) = 0;
-  // Generations with lost leases that the store does not know of yet: entry, generation, and the
-  // sequence of one that was revoked, or zero.
-  std::vector<std::tuple<EntryIndex, uint64_t, uint64_t>> unrecorded_ ABSL_GUARDED_BY(mu);
+  // Generations with lost leases that the store does not know of yet, and when that is tried again.
+  struct LostLease {
+    EntryIndex entry;
+    uint64_t generation;
+    uint64_t over;  // As of WriteFactLocked.
+  };
+  std::deque<LostLease> unrecorded_ ABSL_GUARDED_BY(mu);
+  MonotonicTime fact_retry_ ABSL_GUARDED_BY(mu) = MonotonicTime::min();
+  Duration fact_pause_ ABSL_GUARDED_BY(mu){};
   // Leases of before the restart that are over, while such may be adopted.
   absl::flat_hash_set<uint64_t> dead_ ABSL_GUARDED_BY(mu);
   TimerWheel wheel_ ABSL_GUARDED_BY(mu);

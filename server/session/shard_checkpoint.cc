@@ -56,11 +56,15 @@ Answer<uint64_t> Shard::Checkpoint(const LeaseRef& ref, absl::string_view data,
   return std::nullopt;
 }
 
-uint64_t Shard::OnCheckpointedLocked(PendingOp& op, Instant now) {
+uint64_t Shard::OnCheckpointedLocked(PendingOp& op, Instant now, Effects& fx) {
   Entry& entry = entries_[op.entry];
   if (entry.generation != op.generation || !entry.live()) return 0;
   entry.details->durable->checkpoint = op.checkpoint;
   if (entry.checkpoint_counts) entry.checkpointed = true;
+  if (entry.checkpointed && IsKeptForCheckpointLocked(op.entry)) {
+    LeaveIdleLocked(op.entry);
+    EnterIdleLocked(op.entry, fx);
+  }
   counts_.checkpoints.Add(1);
   const LeaseIndex lease = FindLeaseLocked(op.lease);
   return PublishChangeLocked(op.entry, EventType::kCheckpointed,
@@ -72,9 +76,10 @@ void Shard::OnReleasedLocked(PendingOp& op, const absl::Status& status, Instant 
     fx.Complete(std::move(op.told_release), absl::StatusOr<ReleaseOutcome>(status));
     return;
   }
-  OnCheckpointedLocked(op, now);
+  OnCheckpointedLocked(op, now, fx);
   Done<ReleaseOutcome> done = std::move(op.told_release);
   Answer<ReleaseOutcome> answer = Release(op.lease, {.disposition = op.disposition}, done, now, fx);
+  SettleLeasesLocked(op.entry, op.generation, op.lease.sequence, now);
   if (answer) fx.Complete(std::move(done), *std::move(answer));
 }
 

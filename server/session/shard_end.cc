@@ -174,7 +174,7 @@ Answer<EndOutcome> Shard::End(absl::string_view key, uint32_t hash, uint64_t if_
   // What the store knows nothing of, an init that restores nothing, ends at once.
   if (context_.store != nullptr &&
       (entry.state != EntryState::kInitializing || entry.record != nullptr ||
-       entry.details->durable->activation_in_doubt)) {
+       context_.activation_in_doubt.load(std::memory_order_relaxed))) {
     PendingOp& op = entry.live()
                         ? BeginEndingLocked(index, EndCause::kEnded, reason, std::nullopt, now)
                         : BeginForgettingLocked(index, reason);
@@ -267,11 +267,17 @@ absl::Status Shard::CapacityErrorLocked(Reason reason, absl::string_view owner,
     info.metadata["owner"] = std::string(owner);
     info.metadata["owner_sessions"] = absl::StrCat(context_.ledger.owner_used(owner));
   }
+  absl::string_view blocked;
   if (const Duration left = RecoveryLeftLocked(); left > Duration::zero()) {
     info.metadata["blocked_by"] = "recovering";
     info.retry_after = left;
+    if (idle > 0)
+      blocked = "; idle ones are kept while holders of before the restart may come back";
   } else if (idle > 0 && (!MayEvict() || context_.store_failures > 0)) {
     info.metadata["blocked_by"] = "store";
+    blocked = MayEvict()
+                  ? "; idle ones are kept because they cannot be written to disk now"
+                  : "; idle ones are kept because idle_policy SUSPEND needs a data directory";
   }
   if (!waited_for.empty()) info.metadata["waited_for"] = std::string(waited_for);
   if (reason != Reason::kWaitTimeout) {
@@ -280,7 +286,7 @@ absl::Status Shard::CapacityErrorLocked(Reason reason, absl::string_view owner,
   const std::string message = absl::StrCat(
       name, " of ", limit, " reached in namespace '", context_.namespace_name, "'",
       by_owner ? absl::StrCat(" by owner '", owner, "'") : "", ": ", pinned, " pinned, ",
-      initializing, " initializing, ", idle, " idle, ", waiters, " waiting",
+      initializing, " initializing, ", idle, " idle, ", waiters, " waiting", blocked,
       reason == Reason::kWaitTimeout ? "; no slot became free within wait_timeout" : "");
   return MakeError(std::move(info), message);
 }

@@ -24,12 +24,15 @@ Shard::LeaseIndex Shard::GrantLeaseLocked(EntryIndex index, const GrantParams& p
   const LeaseIndex lease = leases_.Allocate();
   LeaseSlot& slot = leases_[lease];
   slot.self = lease;
-  const Duration ttl = GrantTtlLocked(params.ttl);
+  // Who waited while the limits were raised gets no more than the store knows of.
+  const Duration ttl = std::min(GrantTtlLocked(params.ttl), context_.longest_ttl.load());
   slot.ttl_ms = static_cast<uint32_t>(ttl / std::chrono::milliseconds(1));
   slot.sequence = NextNumberLocked();
   slot.granted = slot.renewed = now.mono;
   slot.prior_active = entry.last_active;
   slot.prior_use = entry.last_use;
+  slot.prior_checkpointed = entry.checkpointed;
+  slot.prior_checkpoint_counts = entry.checkpoint_counts;
   slot.mode = params.mode;
   slot.status = LeaseStatus::kHeld;
   slot.answers = 1;
@@ -86,10 +89,6 @@ void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
   // One of before the restart ends once.
   if (slot.sequence <= context_.first_number && RecoveryLeftLocked() > Duration::zero()) {
     dead_.insert(slot.sequence);
-    // It was alone, so that nobody is left who might come.
-    if (slot.mode == PinMode::kExclusive && entry.recovery == Recovery::kBarred) {
-      entry.recovery = Recovery::kProven;
-    }
   }
 
   if (status == LeaseStatus::kReleased) {
@@ -270,9 +269,7 @@ Answer<ReleaseOutcome> Shard::Release(const LeaseRef& ref, const ReleaseParams& 
       op.told_release = std::move(done);
       op.checkpoint = CheckpointInfo{entry.generation, now.wall, params.checkpoint->size()};
       entry.checkpoint_counts = true;
-      WriteLocked(op,
-                  {MutationOf(PutCheckpoint{std::string(entry.key.view()),
-                                            {*op.checkpoint, std::string(*params.checkpoint)}})});
+      WriteReleaseLocked(op, *params.checkpoint);
       return std::nullopt;
     }
   }
@@ -340,6 +337,8 @@ void Shard::TakeBackUseLocked(const LeaseSlot& slot) {
   if (entry.last_active == slot.granted && entry.last_use == slot.use) {
     entry.last_active = slot.prior_active;
     entry.last_use = slot.prior_use;
+    entry.checkpointed |= slot.prior_checkpointed;
+    entry.checkpoint_counts |= slot.prior_checkpoint_counts;
     return;
   }
   // The next grant, if nothing else came between and it is still held, may be undone as well.
@@ -348,6 +347,8 @@ void Shard::TakeBackUseLocked(const LeaseSlot& slot) {
   if (next.prior_active == slot.granted && next.prior_use == slot.use) {
     next.prior_active = slot.prior_active;
     next.prior_use = slot.prior_use;
+    next.prior_checkpointed |= slot.prior_checkpointed;
+    next.prior_checkpoint_counts |= slot.prior_checkpoint_counts;
   }
 }
 

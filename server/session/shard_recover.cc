@@ -58,6 +58,7 @@ uint32_t Shard::RestoreActive(const SessionRecord& record, uint32_t hash, Instan
 }
 
 void Shard::FinishRestore(MonotonicTime recovery_end, MonotonicTime start) {
+  if (!context_.recovering(start)) dead_.clear();  // None is adopted any more.
   // Those that are protected were held back until they know until when.
   std::vector<EntryIndex> held;
   for (const auto& [until, index] : held_back_) held.push_back(index);
@@ -82,16 +83,18 @@ void Shard::RestoreSuspended(absl::string_view key) {
   CountSuspendedLocked(1);
 }
 
-uint32_t Shard::Adopt(const LeaseRef& ref, uint32_t index, absl::string_view holder, Instant now) {
+uint32_t Shard::Adopt(const LeaseRef& ref, uint32_t index, absl::string_view holder, bool restoring,
+                      Instant now) {
   now = AdvanceLocked(now);
+  // The caller's clock may have been read before the window closed here.
+  if (!restoring && !context_.recovering(now.mono)) return kNil;
   Entry& entry = entries_[index];
   // While its end is being written it may stay after all.
   const bool live = entry.state == EntryState::kActive || entry.state == EntryState::kEnding;
   if (!live || entry.generation != ref.generation) return kNil;
   const bool recorded = ref.sequence <= entry.details->durable->dead_through;
   if ((recorded && !BROKER_MUTANT(10)) || dead_.contains(ref.sequence)) return kNil;
-  // One of the two is over, and the other one came first. Who was told so stays told.
-  if (entry.exclusive || (ref.mode == PinMode::kExclusive && entry.pins > 0)) {
+  if (!DisplaceEarlierLocked(entry, ref)) {
     dead_.insert(ref.sequence);
     return kNil;
   }
@@ -112,6 +115,35 @@ uint32_t Shard::Adopt(const LeaseRef& ref, uint32_t index, absl::string_view hol
   if (ref.sequence == entry.details->durable->activator) entry.initializer = lease;
   counts_.leases_adopted.Add(1);
   return lease;
+}
+
+bool Shard::DisplaceEarlierLocked(Entry& entry, const LeaseRef& ref) {
+  if (!entry.exclusive && (ref.mode == PinMode::kShared || entry.pins == 0)) return true;
+  // The two were not held together, so the one that was granted first was over when the other one
+  // was granted; whoever uses it still has not heard of that, or does what he did once more.
+  for (LeaseIndex lease = entry.first_lease; lease != kNil; lease = leases_[lease].siblings.next) {
+    if (leases_[lease].sequence > ref.sequence) return false;
+  }
+  while (entry.first_lease != kNil) EndLeaseLocked(entry.first_lease, LeaseStatus::kUnknown);
+  return true;
+}
+
+std::optional<ReleaseOutcome> Shard::ReleaseUnseen(const LeaseRef& ref, uint32_t index, Instant now,
+                                                   Effects& fx) {
+  // Somebody who gave it back before the restart, and did not get the answer, makes the same call
+  // as one who has held it until now. So it says nothing about others who may hold the session: it
+  // is neither pinned by it nor, where it was used exclusively, given to anybody for that.
+  now = AdvanceLocked(now);
+  const LeaseIndex lease = Adopt(ref, index, "", /*restoring=*/false, now);
+  if (lease == kNil) return std::nullopt;
+  counts_.leases_adopted.Add(-1);
+  counts_.releases.Add(1);
+  Entry& entry = entries_[index];
+  EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
+  const uint32_t pins = entry.pins;
+  entry.Use(now.mono);
+  AfterUnpinLocked(index, now, fx);
+  return ReleaseOutcome{true, LeaseStatus::kReleased, pins};
 }
 
 void Shard::CollectLeases(std::vector<LeaseRecord>& leases) const {

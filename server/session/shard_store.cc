@@ -16,8 +16,6 @@ namespace {
 constexpr uint32_t kPatience = 3;
 constexpr Duration kFirstPause = std::chrono::milliseconds(100);
 constexpr Duration kLongestPause = std::chrono::seconds(5);
-// Lost leases that wait to be recorded. The oldest are let go: after a crash they may be adopted.
-constexpr size_t kMaxUnrecorded = 10'000;
 
 bool DecidesEntry(OpKind kind) { return kind < OpKind::kCheckpoint; }
 
@@ -103,6 +101,9 @@ void Shard::OnWritten(uint64_t id, const absl::Status& status, Instant now, Effe
   BROKER_CHECK(it != ops_.end());
   const std::unique_ptr<PendingOp> op = std::move(it->second);
   ops_.erase(it);
+  // Answers come in the order of the writes, and what is written after a failure is written over
+  // it.
+  if (status.ok()) context_.activation_in_doubt.store(false, std::memory_order_relaxed);
   if (DecidesEntry(op->kind)) {
     entries_[op->entry].op = 0;
     entries_[op->entry].has_op = false;
@@ -129,7 +130,7 @@ void Shard::OnWritten(uint64_t id, const absl::Status& status, Instant now, Effe
     case OpKind::kCheckpoint:
       if (!status.ok() && !BROKER_MUTANT(15)) {
         fx.Complete(std::move(op->told_revision), absl::StatusOr<uint64_t>(status));
-      } else if (const uint64_t revision = OnCheckpointedLocked(*op, now); revision != 0) {
+      } else if (const uint64_t revision = OnCheckpointedLocked(*op, now, fx); revision != 0) {
         fx.Complete(std::move(op->told_revision), absl::StatusOr<uint64_t>(revision));
       } else {
         fx.Complete(std::move(op->told_revision),
@@ -140,9 +141,7 @@ void Shard::OnWritten(uint64_t id, const absl::Status& status, Instant now, Effe
       OnReleasedLocked(*op, status, now, fx);
       break;
     case OpKind::kFact:
-      if (!status.ok()) unrecorded_.emplace_back(op->entry, op->generation, op->lease.sequence);
-      if (unrecorded_.size() > kMaxUnrecorded) unrecorded_.erase(unrecorded_.begin());
-      if (!unrecorded_.empty()) LowerDueLocked(now.mono + kFirstPause);
+      OnFactLocked(*op, status, now);
       break;
   }
   if (DecidesEntry(op->kind)) EndWaitsLocked(op->entry, fx);
@@ -272,7 +271,7 @@ void Shard::OnActivatedLocked(PendingOp& op, const absl::Status& status, Instant
   // Neither could end while this was written.
   BROKER_CHECK(entry.state == EntryState::kInitializing && lease != kNil);
   if (!status.ok()) {
-    entry.details->durable->activation_in_doubt = true;
+    context_.activation_in_doubt.store(true, std::memory_order_relaxed);
     ArmLeaseLocked(lease);
     fx.Complete(std::move(op.told_session),
                 absl::StatusOr<SessionInfo>(StoreErrorLocked(entry.key.view(), status)));
@@ -289,92 +288,9 @@ void Shard::OnActivatedLocked(PendingOp& op, const absl::Status& status, Instant
     durable.used_exclusively = entry.exclusive_recorded = true;
   }
   if (entry.record != nullptr) stored_.Erase(entry.key.view());
+  entry.checkpointed = op.checkpoint.has_value();  // Until somebody else gets in.
   ActivateLocked(op.entry, lease, op.endpoint, std::move(op.labels), now, fx);
   fx.Complete(std::move(op.told_session), absl::StatusOr<SessionInfo>(InfoLocked(entry, now)));
-}
-
-// --- exclusive use ---
-
-void Shard::MarkLocked(EntryIndex index, PinMode mode, Instant now) {
-  Entry& entry = entries_[index];
-  BROKER_CHECK(entry.pins == 0);
-  LeaveIdleLocked(index);
-  // Nobody holds a pin, so every lease that there was is over: also one of an earlier life that has
-  // not shown itself, and a shared one that lapsed, which was not worth a write then.
-  uint64_t& dead_through = entry.details->durable->dead_through;
-  const uint64_t last_number = next_number_ > 0 ? next_number_ - 1 : context_.first_number;
-  dead_through = std::max(dead_through, last_number);
-  PendingOp& op = NewOpLocked(OpKind::kMarkExclusive, index);
-  PutSession put = {RecordOfLocked(entry, now), std::nullopt, false};
-  put.record.used_exclusively |= mode == PinMode::kExclusive;
-  op.used_exclusively = put.record.used_exclusively;
-  WriteLocked(op, {MutationOf(std::move(put))});
-}
-
-void Shard::OnMarkedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx) {
-  Entry& entry = entries_[op.entry];
-  if (status.ok()) {
-    entry.loss_unrecorded = false;
-    entry.exclusive_recorded = entry.details->durable->used_exclusively = op.used_exclusively;
-  } else if (entry.queue != nullptr) {
-    const absl::Status error = StoreErrorLocked(entry.key.view(), status);
-    std::vector<uint64_t> refused;
-    for (const auto& [arrival, waiter] : entry.queue->waiters) {
-      if (NeedsMarkLocked(entry, waiter->mode)) refused.push_back(arrival);
-    }
-    for (uint64_t arrival : refused) RemoveRefusedLocked(op.entry, arrival, error, now, fx);
-  }
-  ServePinsLocked(op.entry, now, fx);
-  if (entry.state == EntryState::kActive && entry.pins == 0 && !entry.has_op) {
-    EnterIdleLocked(op.entry, fx);
-  }
-}
-
-void Shard::RecordLostLeaseLocked(EntryIndex index, uint64_t sequence, PinMode mode,
-                                  LeaseStatus status, Instant now) {
-  Entry& entry = entries_[index];
-  if (context_.store == nullptr || entry.state == EntryState::kInitializing) return;
-  const bool exclusive = mode == PinMode::kExclusive;
-  // The next grant, or the next exclusive one, writes, and waits for what is written before it.
-  entry.exclusive_recorded &= BROKER_MUTANT(14);
-  if (exclusive) entry.loss_unrecorded = !BROKER_MUTANT(14);
-  if (!exclusive && status != LeaseStatus::kRevoked) return;
-  uint64_t& dead_through = entry.details->durable->dead_through;
-  if (exclusive) dead_through = std::max(dead_through, sequence);
-  if (entry.state == EntryState::kActive) {
-    WriteFactLocked(index, exclusive ? 0 : sequence, now);
-  } else {
-    // What is being written may be the end; the record must not come back behind it.
-    unrecorded_.emplace_back(index, entry.generation, exclusive ? 0 : sequence);
-  }
-}
-
-void Shard::WriteFactLocked(EntryIndex index, uint64_t revoked, Instant now) {
-  const Entry& entry = entries_[index];
-  PendingOp& op = NewOpLocked(OpKind::kFact, index);
-  op.lease.sequence = revoked;
-  if (revoked != 0) {
-    WriteLocked(
-        op,
-        {MutationOf(AddRevokedLease{std::string(entry.key.view()), entry.generation, revoked})});
-  } else {
-    WriteLocked(op, {MutationOf(PutSession{RecordOfLocked(entry, now), std::nullopt, false})});
-  }
-}
-
-void Shard::SweepFactsLocked(Instant now) {
-  if (unrecorded_.empty() || context_.store_retry.load(std::memory_order_relaxed) > now.mono) {
-    return;
-  }
-  for (const auto& [index, generation, revoked] : std::exchange(unrecorded_, {})) {
-    const Entry& entry = entries_[index];
-    if (entry.generation != generation || !entry.live()) continue;
-    if (entry.state == EntryState::kActive) {
-      WriteFactLocked(index, revoked, now);
-    } else {
-      unrecorded_.emplace_back(index, generation, revoked);
-    }
-  }
 }
 
 }  // namespace broker

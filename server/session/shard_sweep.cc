@@ -149,9 +149,11 @@ int Shard::SweepAgeLocked(Instant now, int budget, Effects& fx) {
   while (budget > 0) {
     const EntryIndex index = by_age_.front();
     if (index == kNil || !IsOverAgeLocked(entries_[index], now)) break;
-    if (entries_[index].idle_place == IdlePlace::kNone ||
-        entries_[index].idle_place == IdlePlace::kHeldBack) {
-      // Held, or being built. It ends with its last pin; until then it is not looked at again.
+    const IdlePlace place = entries_[index].idle_place;
+    if (place == IdlePlace::kNone ||
+        (place == IdlePlace::kHeldBack && !IsKeptForCheckpointLocked(index))) {
+      // Held, or being built. It ends with its last pin; until then it is not looked at again. What
+      // is held back for a while ends after that.
       LeaveAgeLocked(index);
       EnterAgeLocked(index, AgePlace::kOverAge);
     } else {
@@ -189,7 +191,7 @@ void Shard::RefreshDueLocked(Instant now) {
         due, entries_[suspended_.front()].record->suspended_at + config_->suspended_retention);
   }
   if (!held_back_.empty()) due = std::min(due, held_back_.begin()->first);
-  if (!unrecorded_.empty()) due = std::min(due, now.mono + kLookAgain);
+  if (!unrecorded_.empty()) due = std::min(due, std::max(fact_retry_, now.mono + kLookAgain));
   if (recovery_seen_) due = std::min(due, context_.recovery_end.load(std::memory_order_relaxed));
   // Nothing is taken away while the store is given time to recover.
   due = std::max(due,

@@ -82,7 +82,7 @@ void Shard::OnEndedLocked(PendingOp& op, Instant now, Effects& fx) {
   const EntryIndex index = op.entry;
   Entry& entry = entries_[index];
   NoteStoreLocked(absl::OkStatus(), now);
-  if (op.checkpoint.has_value()) OnCheckpointedLocked(op, now);
+  if (op.checkpoint.has_value()) OnCheckpointedLocked(op, now, fx);
   SessionInfo was = InfoLocked(entry, now);
   was.state = StateOf(op.prior);
   was.pins = 0;

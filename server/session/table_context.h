@@ -105,6 +105,8 @@ struct TableContext {
   // is tried because of that.
   std::atomic<uint32_t> store_failures = 0;
   std::atomic<MonotonicTime> store_retry = MonotonicTime::min();
+  // An Activate could not be written, and would turn out to be there if power were lost now.
+  std::atomic<bool> activation_in_doubt = false;
   std::atomic<uint64_t> arrivals = 0;
   std::atomic<uint32_t> waiters = 0;             // For max_waiters.
   std::vector<const ShardCounts*> shard_counts;  // Constant once the table is built.

@@ -121,6 +121,7 @@ std::string DataDirectory::lease_key_path() const { return path_ + "/lease.key";
 absl::StatusOr<std::string> DataDirectory::LeaseKey() {
   const std::string path = lease_key_path();
   if (access(path.c_str(), F_OK) == 0) return ReadLeaseKey();
+  if (errno != ENOENT) return FileError("looking for", path);
   std::string key(kLeaseKeyBytes, '\0');
   if (!FillRandomly(key)) return FileError("drawing random bytes for", path);
   const std::string made = path + ".new";

@@ -106,8 +106,9 @@ struct PutCheckpoint {
 struct EraseSession {
   std::string key;
 };
-// A lease that must not be adopted after a restart. Forgotten with its key, or when the key gets
-// another generation; it may be revoked before its generation is written.
+// A lease that must not be adopted after a restart. Forgotten with its key, when the key gets
+// another generation, and when its dead_through covers it; it may be revoked before its generation
+// is written.
 struct AddRevokedLease {
   std::string key;
   uint64_t generation = 0;
@@ -156,7 +157,8 @@ class JournalReader {
   virtual absl::StatusOr<std::vector<SessionRecord>> ListSuspended(
       uint32_t namespace_id, absl::string_view prefix, std::optional<absl::string_view> after,
       size_t limit) = 0;
-  // Those suspended at or before `until`, longest suspended first.
+  // Those suspended at or before `until`, longest suspended first. Records that are damaged are
+  // left out here and below, so that one does not keep all others.
   virtual absl::StatusOr<std::vector<SessionRecord>> SuspendedUntil(uint32_t namespace_id,
                                                                     WallTime until,
                                                                     size_t limit) = 0;

@@ -58,6 +58,8 @@ class JournalEngine {
   virtual uint64_t Bytes() const = 0;
   // Calls of reader() that failed, so far.
   virtual uint64_t FailedReads() const = 0;
+  // Times that Tidy() could not copy what is in the log to where it belongs.
+  virtual uint64_t FailedCopies() const { return 0; }
   virtual void Close() = 0;
 };
 

@@ -34,6 +34,8 @@ struct JournalStats {
   uint64_t pending_writes = 0;
   uint64_t pending_bytes = 0;
   uint64_t bytes = 0;  // That the journal takes on disk.
+  // Times that the log could not be copied to where it belongs: it grows meanwhile.
+  uint64_t failed_copies = 0;
 };
 
 }  // namespace broker

@@ -39,7 +39,7 @@ class Writer {
     session.record.checkpoint = info;
     session.record.change = ++state_.last_change;
     const SessionRecord& record = session.record;
-    EraseRevoked(id, record.key, record.generation);
+    EraseRevoked(id, record.key, record.generation, record.dead_through);
   }
   void Do(uint32_t id, PutCheckpoint& put) {
     const auto it = state_.sessions.find(Key(id, put.key));
@@ -50,7 +50,7 @@ class Writer {
   }
   void Do(uint32_t id, EraseSession& erase) {
     state_.sessions.erase(Key(id, erase.key));
-    EraseRevoked(id, erase.key, std::nullopt);
+    EraseRevoked(id, erase.key, std::nullopt, 0);
   }
   void Do(uint32_t id, AddRevokedLease& add) {
     state_.revoked_leases.emplace(id, add.key, add.generation, add.sequence);
@@ -78,12 +78,14 @@ class Writer {
   }
   void Do(uint32_t id, AddLiveLease& add) { state_.live_leases.emplace(id, std::move(add.lease)); }
 
-  // All of a key but those of the generation `kept`.
-  void EraseRevoked(uint32_t id, const std::string& key, std::optional<uint64_t> kept) {
+  // All of a key but those of the generation `kept` above `through`.
+  void EraseRevoked(uint32_t id, const std::string& key, std::optional<uint64_t> kept,
+                    uint64_t through) {
     auto& leases = state_.revoked_leases;
     auto it = leases.lower_bound({id, key, 0, 0});
     while (it != leases.end() && std::get<0>(*it) == id && std::get<1>(*it) == key) {
-      it = std::get<2>(*it) == kept ? std::next(it) : leases.erase(it);
+      const bool keep = std::get<2>(*it) == kept && std::get<3>(*it) > through;
+      it = keep ? std::next(it) : leases.erase(it);
     }
   }
 

@@ -172,6 +172,7 @@ JournalStats QueuedJournal::Stats() const {
     stats = stats_;
   }
   stats.bytes = engine_->Bytes();
+  stats.failed_copies = engine_->FailedCopies();
   stats.reads_failed += engine_->FailedReads();
   return stats;
 }

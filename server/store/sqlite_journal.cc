@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -41,7 +42,13 @@ class SqliteEngine final : public JournalEngine {
   }
 
   CommitResult Commit(absl::Span<PendingGroup> groups) override {
-    CommitResult result = writer_->Commit(groups);
+    CommitResult result;
+    result.status = CheckInPlace();
+    if (result.status.ok()) {
+      result = writer_->Commit(groups);
+    } else {
+      result.failure = StoreFailure::kIo;
+    }
     if (!result.status.ok()) {
       result.status =
           MakeError(Reason::kStoreUnavailable,
@@ -62,6 +69,7 @@ class SqliteEngine final : public JournalEngine {
   //
   // It is read back through a connection that has not kept the page in memory.
   absl::Status Probe() override {
+    if (absl::Status status = CheckInPlace(); !status.ok()) return status;
     const absl::StatusOr<int64_t> written = writer_->WriteProbe();
     if (!written.ok()) return written.status();
     auto db = SqliteDb::Open(options_.path, SqliteDb::Mode::kReadOnly, options_.vfs);
@@ -80,7 +88,9 @@ class SqliteEngine final : public JournalEngine {
     if (pages < last_pages_) copy_at_ = options_.log_pages;  // The log was begun anew.
     last_pages_ = pages;
     if (pages < copy_at_) return;
-    (void)db_->CopyLog(/*wait=*/pages >= kPatience * options_.log_pages);
+    if (!db_->CopyLog(/*wait=*/pages >= kPatience * options_.log_pages).ok()) {
+      failed_copies_.fetch_add(1, std::memory_order_relaxed);
+    }
     copy_at_ = pages + options_.log_pages;
   }
 
@@ -102,6 +112,8 @@ class SqliteEngine final : public JournalEngine {
 
   // The writer is the last to close: it copies what is in the log and removes it. Statements go
   // before their connection.
+  uint64_t FailedCopies() const override { return failed_copies_.load(std::memory_order_relaxed); }
+
   void Close() override {
     if (reader_ != nullptr) reader_->Close();
     writer_.reset();
@@ -121,7 +133,23 @@ class SqliteEngine final : public JournalEngine {
     if (!reader.ok()) return reader.status();
     reader_ = *std::move(reader);
     shown_reader_.store(reader_.get(), std::memory_order_release);
+    opened_ = FileAt(options_.path);
     return absl::OkStatus();
+  }
+
+  // Which file is at `path`; nullopt: none.
+  using FileId = std::pair<dev_t, ino_t>;
+  static std::optional<FileId> FileAt(const std::string& path) {
+    struct stat info;
+    if (stat(path.c_str(), &info) != 0) return std::nullopt;
+    return FileId(info.st_dev, info.st_ino);
+  }
+  // Somebody who tidies up may remove the files of a broker that runs, which would go on with what
+  // nobody finds any more.
+  absl::Status CheckInPlace() const {
+    if (FileAt(options_.path) == opened_) return absl::OkStatus();
+    return absl::DataLossError(
+        absl::StrCat(options_.path, " was removed or replaced; restart the broker"));
   }
 
   const SqliteJournalOptions options_;
@@ -129,6 +157,8 @@ class SqliteEngine final : public JournalEngine {
   std::unique_ptr<SqliteWriter> writer_;
   std::unique_ptr<SqliteReader> reader_;
   std::atomic<const SqliteReader*> shown_reader_ = nullptr;  // For FailedReads.
+  std::atomic<uint64_t> failed_copies_ = 0;
+  std::optional<FileId> opened_;
   int64_t last_pages_ = 0;
   int64_t copy_at_ = options_.log_pages;
 };

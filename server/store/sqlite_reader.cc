@@ -83,7 +83,7 @@ absl::StatusOr<std::optional<SessionRecord>> SqliteReader::GetSession(uint32_t n
                                                                       absl::string_view key) {
   session_.Bind(1, namespace_id);
   session_.BindBlob(2, key);
-  auto found = Sessions(session_);
+  auto found = Sessions(session_, Damaged::kFails);
   if (!found.ok()) return found.status();
   if (found->empty()) return std::nullopt;
   return std::move(found->front());
@@ -122,7 +122,7 @@ absl::StatusOr<std::vector<SessionRecord>> SqliteReader::ListSuspended(
     suspended_.BindNull(4);
   }
   suspended_.Bind(5, Limit(limit));
-  return Sessions(suspended_);
+  return Sessions(suspended_, Damaged::kFails);
 }
 
 absl::StatusOr<std::vector<SessionRecord>> SqliteReader::SuspendedUntil(uint32_t namespace_id,
@@ -131,7 +131,7 @@ absl::StatusOr<std::vector<SessionRecord>> SqliteReader::SuspendedUntil(uint32_t
   suspended_until_.Bind(1, namespace_id);
   suspended_until_.Bind(2, int64_t{until.time_since_epoch().count()});
   suspended_until_.Bind(3, Limit(limit));
-  return Sessions(suspended_until_);
+  return Sessions(suspended_until_, Damaged::kLeftOut);
 }
 
 absl::StatusOr<std::vector<SessionRecord>> SqliteReader::ExcessWithoutCheckpoint(
@@ -139,10 +139,11 @@ absl::StatusOr<std::vector<SessionRecord>> SqliteReader::ExcessWithoutCheckpoint
   excess_.Bind(1, namespace_id);
   excess_.Bind(2, Limit(limit));
   excess_.Bind(3, Limit(keep));
-  return Sessions(excess_);
+  return Sessions(excess_, Damaged::kLeftOut);
 }
 
-absl::StatusOr<std::vector<SessionRecord>> SqliteReader::Sessions(SqliteStatement& statement) {
+absl::StatusOr<std::vector<SessionRecord>> SqliteReader::Sessions(SqliteStatement& statement,
+                                                                  Damaged damaged) {
   const SqliteReset reset(statement);
   std::vector<SessionRecord> found;
   SessionRow row;
@@ -151,6 +152,10 @@ absl::StatusOr<std::vector<SessionRecord>> SqliteReader::Sessions(SqliteStatemen
     if (!more.ok()) return Failed(more.status().message());
     if (!*more) return found;
     const std::string wrong = ReadSession(statement, row);
+    if (!wrong.empty() && damaged == Damaged::kLeftOut) {
+      failures_.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
     if (!wrong.empty()) return Failed(wrong);
     found.push_back(std::move(row.record));
   }

@@ -35,15 +35,17 @@ class SqliteReader final : public JournalReader {
   // Nothing is read after this.
   void Close();
 
-  // Calls that failed. By any thread.
+  // Calls that failed, and rows that were left out. By any thread.
   uint64_t failures() const { return failures_.load(std::memory_order_relaxed); }
 
  private:
   explicit SqliteReader(std::unique_ptr<SqliteDb> db) : db_(std::move(db)) {}
 
   absl::Status Prepare();
-  // All rows of a statement whose parameters are bound.
-  absl::StatusOr<std::vector<SessionRecord>> Sessions(SqliteStatement& statement);
+  // All rows of a statement whose parameters are bound. What is damaged is an error, or left out
+  // and counted.
+  enum class Damaged { kFails, kLeftOut };
+  absl::StatusOr<std::vector<SessionRecord>> Sessions(SqliteStatement& statement, Damaged damaged);
   absl::Status Failed(absl::string_view what);
 
   std::unique_ptr<SqliteDb> db_;  // Before its statements, so that it goes after them.

@@ -173,6 +173,10 @@ absl::Status InspectHeader(const std::string& path) {
 }  // namespace
 
 absl::Status DamagedStore(const std::string& path, absl::string_view what) {
+  if (absl::StrContains(what, "SQLITE_BUSY")) {
+    return Refusal(
+        path, absl::StrCat("is in use by another program: ", what, ". Close that, and try again"));
+  }
   return Refusal(path,
                  absl::StrCat("is damaged: ", what,
                               ". Restore the data directory from a backup; or, to start without"

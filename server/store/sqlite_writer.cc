@@ -65,7 +65,8 @@ absl::Status SqliteWriter::Prepare() {
                                    ") VALUES(?1, ?2, ?3, ?4, ?5)")},
       {&erase_revoked_, "DELETE FROM revoked_leases WHERE namespace_id=?1 AND key=?2"},
       {&erase_old_revoked_,
-       "DELETE FROM revoked_leases WHERE namespace_id=?1 AND key=?2 AND generation<>?3"},
+       "DELETE FROM revoked_leases WHERE namespace_id=?1 AND key=?2"
+       " AND (generation<>?3 OR sequence<=?4)"},
       {&put_namespace_, absl::StrCat("INSERT OR REPLACE INTO namespaces(", kNamespaceColumns,
                                      ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")},
       {&add_live_, absl::StrCat("INSERT OR REPLACE INTO live_leases(", kLiveLeaseColumns,
@@ -172,6 +173,7 @@ absl::Status SqliteWriter::Do(uint32_t id, PutSession& put) {
   erase_old_revoked_.Bind(1, id);
   erase_old_revoked_.BindBlob(2, record.key);
   erase_old_revoked_.Bind(3, record.generation);
+  erase_old_revoked_.Bind(4, record.dead_through);
   if (absl::Status status = erase_old_revoked_.Run(); !status.ok()) return status;
 
   if (put.checkpoint) return PutData(id, record.key, put.checkpoint->data);

@@ -121,11 +121,10 @@ void DurableDisk::Apply(const Mutation& mutation) {
   listener_(mutation);
   if (const auto* put = std::get_if<PutSession>(&mutation.what)) {
     Stored& stored = sessions_[put->record.key];
-    if (stored.record.generation != put->record.generation) {
-      std::erase_if(revoked_, [&](const AddRevokedLease& lease) {
-        return lease.key == put->record.key && lease.generation != put->record.generation;
-      });
-    }
+    std::erase_if(revoked_, [&](const AddRevokedLease& lease) {
+      return lease.key == put->record.key && (lease.generation != put->record.generation ||
+                                              lease.sequence <= put->record.dead_through);
+    });
     const std::optional<CheckpointInfo> info = stored.record.checkpoint;
     stored.record = put->record;
     stored.record.change = ++changes_;

@@ -72,10 +72,8 @@ class Holders {
   std::map<uint64_t, size_t> by_sequence_;
   std::map<uint64_t, std::vector<size_t>> by_generation_;
   std::map<std::string, uint64_t> highest_;  // Token, by key.
-  // In this life: generations that were restored, as used exclusively or not, and those of them
-  // whose exclusive lease has shown itself.
+  // In this life: generations that were restored, as used exclusively or not.
   std::map<uint64_t, bool> restored_;
-  std::set<uint64_t> proven_;
   // Where somebody came after a restart with a lease that he had given back before it: nobody can
   // tell it from one that is held, so there others may lose theirs to it.
   std::set<uint64_t> tainted_;

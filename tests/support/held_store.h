@@ -100,6 +100,10 @@ class HeldStore final : public TableStore {
   void Apply(Mutation mutation) {
     if (auto* put = std::get_if<PutSession>(&mutation.what)) {
       Stored& stored = disk_[put->record.key];
+      std::erase_if(revoked_, [&](const AddRevokedLease& lease) {
+        return lease.key == put->record.key && (lease.generation != put->record.generation ||
+                                                lease.sequence <= put->record.dead_through);
+      });
       const std::optional<CheckpointInfo> info = stored.record.checkpoint;
       stored.record = std::move(put->record);
       stored.record.change = ++changes_;

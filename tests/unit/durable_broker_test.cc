@@ -14,6 +14,7 @@
 #include "tests/support/await.h"
 #include "tests/support/blocking_answer.h"
 #include "tests/support/fake_clock.h"
+#include "tests/support/faulty_journal.h"
 
 namespace broker {
 namespace {
@@ -26,8 +27,9 @@ class DurableBrokerTest : public ::testing::Test {
   DurableBrokerTest() { Start(); }
   ~DurableBrokerTest() override { Kill(); }
 
-  RecoveryReport Start() {
-    journal_ = OpenMemoryJournal(disk_);
+  RecoveryReport Start() { return Start(OpenMemoryJournal(disk_)); }
+  RecoveryReport Start(std::unique_ptr<Journal> journal) {
+    journal_ = std::move(journal);
     Broker::Options options;
     options.journal = journal_.get();
     options.lease_key = "0123456789abcdef";
@@ -93,7 +95,7 @@ class DurableBrokerTest : public ::testing::Test {
   }
   LeaseStatus Renew(const std::string& id) { return broker_->Renew({id}, "me")[0].status; }
 
-  const std::shared_ptr<MemoryDisk> disk_ = std::make_shared<MemoryDisk>();
+  std::shared_ptr<MemoryDisk> disk_ = std::make_shared<MemoryDisk>();
   FakeClock clock_;
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<Broker> broker_;
@@ -156,6 +158,41 @@ TEST_F(DurableBrokerTest, WindowOfANamespaceThatIsMadeWithShortLeasesIsShort) { 
   EXPECT_EQ(Crash().window, 10s);
 }
 
+TEST_F(DurableBrokerTest, PlannedStopForgetsALongLeaseThatIsOver) {  // G02 G07
+  Create("", "a");
+  AcquireParams params;
+  params.lease_ttl = 5min;
+  const std::string id = broker_->LeaseIdOf(Acquire("", "a", params)->lease);
+  StopAndStart();
+  EXPECT_EQ(Crash().window, 5min);  // It is held.
+
+  clock_.Advance(6min);
+  broker_->RunOnce();
+  StopAndStart();
+  EXPECT_EQ(Crash().window, 30s);
+}
+
+// As a copy of the data directory that is put back.
+TEST_F(DurableBrokerTest, NumbersDoNotGoBackWithTheDisk) {  // G03 A16
+  Create("", "a");
+  broker_->Shutdown();
+  EXPECT_THAT(broker_->Park(10s), IsOk());
+  Kill();
+  const auto copy = std::make_shared<MemoryDisk>();
+  {
+    MutexLock from(disk_->mu());
+    MutexLock to(copy->mu());
+    copy->state() = disk_->state();
+  }
+  Start();
+  const uint64_t token = Acquire("", "b")->lease.sequence;
+  Kill();
+  disk_ = copy;
+  clock_.Advance(1s);
+  Start();
+  EXPECT_GT(Acquire("", "b")->lease.sequence, token);
+}
+
 TEST_F(DurableBrokerTest, AcquireThatWaitsForALongerTtlCanBeCancelled) {  // A08
   AcquireParams params;
   params.key = "a";
@@ -195,6 +232,32 @@ TEST_F(DurableBrokerTest, UpdatesAtOnceAreAllMadeInTheirOrder) {  // C11
   EXPECT_EQ(broker_->GetNamespace("n").config.max_sessions, 290u);
   Crash();
   EXPECT_EQ(broker_->GetNamespace("n").config.max_sessions, 290u);
+}
+
+TEST_F(DurableBrokerTest, UpdateThatIsOvertakenByADeletionIsNotToldAsDone) {  // G01 C11
+  EXPECT_THAT(Configure("ns", 5), IsOk());
+  Kill();
+  auto faulty = std::make_unique<FaultyJournal>(OpenMemoryJournal(disk_));
+  FaultyJournal& journal = *faulty;
+  Start(std::move(faulty));
+  journal.Hold(true);
+  BlockingAnswer<NamespaceInfo> updated;
+  BlockingAnswer<bool> deleted;
+  EXPECT_FALSE(broker_->UpdateNamespace(
+      "ns",
+      [](NamespaceSettings& settings) {
+        settings.max_sessions = 7;
+        return absl::OkStatus();
+      },
+      updated.Callback()));
+  EXPECT_FALSE(broker_->DeleteNamespace("ns", deleted.Callback()));
+  AcquireParams params;
+  params.key = "k";
+  broker_->Acquire("ns", params, std::make_shared<RecordingObserver>());  // Used again.
+  journal.Hold(false);
+
+  EXPECT_THAT(deleted.Wait().status(), IsOk());
+  EXPECT_THAT(updated.Wait().status(), IsError(Reason::kNamespaceNotFound));
 }
 
 TEST_F(DurableBrokerTest, DeletedNamespaceDoesNotComeBackAndItsNumbersNeither) {  // G01 G03

@@ -2,77 +2,14 @@
 
 #include <chrono>
 
-#include "tests/support/durable_table_test.h"
+#include "tests/support/restored_table_test.h"
 
 namespace broker {
 namespace {
 
 using namespace std::chrono_literals;
 
-class DurableRestoreTest : public DurableTableTest {
- protected:
-  DurableRestoreTest() {
-    config_.default_lease_ttl = config_.max_lease_ttl = 10s;
-    options_.longest_ttl = 10s;
-  }
-
-  // The process is killed, and a new one comes up on the same disk.
-  SessionTable& Restart(bool clean_stop = false) {
-    store_.Forget();
-    std::vector<LeaseRecord> leases;
-    if (clean_stop) leases = Table().Leases();
-    SessionTable::Options options = options_;
-    options.first_number = Table().last_number();
-    if (!clean_stop) options.first_number += 1'000'000;
-    next_ = std::make_unique<SessionTable>(options, config_);
-    store_.Attach(*next_);
-    if (!clean_stop) next_->BeginRecovery();
-    std::vector<SessionRecord> records;
-    for (const auto& [key, stored] : store_.disk()) records.push_back(stored.record);
-    std::sort(records.begin(), records.end(),
-              [](const auto& a, const auto& b) { return a.change < b.change; });
-    for (const SessionRecord& record : records) {
-      if (record.suspended) {
-        next_->RestoreSuspended(record.key);
-      } else {
-        next_->RestoreActive(record, now_);
-      }
-    }
-    for (const AddRevokedLease& lease : store_.revoked()) {
-      next_->RestoreRevoked(lease.generation, lease.sequence);
-    }
-    for (const LeaseRecord& lease : leases) EXPECT_TRUE(next_->RestoreLease(lease, now_));
-    next_->FinishRestore(now_.mono + 10s);
-    return *next_;
-  }
-  void TearDown() override {
-    if (next_ != nullptr) {
-      EXPECT_THAT(next_->CheckInvariants(), ::testing::IsEmpty());
-    }
-    TableTest::TearDown();
-  }
-
-  LeaseStatus RenewNext(const LeaseRef& lease) { return next_->Renew(lease, now_, "me").status; }
-  AcquireCall AcquireNext(const std::string& key, const Ask& ask = {}) {
-    AcquireParams params;
-    params.key = key;
-    params.mode = ask.mode;
-    params.wait_timeout = ask.wait_timeout;
-    auto observer = std::make_shared<RecordingObserver>();
-    return AcquireCall(observer, next_->Acquire(params, observer, now_));
-  }
-  bool ReleaseNext(const LeaseRef& lease) {
-    return (*next_->Release(lease, ReleaseParams{}, now_, nullptr))->released;
-  }
-  void SweepNext(Duration by) {
-    Advance(by);
-    while (next_->Sweep(now_)) {
-    }
-  }
-  uint32_t PinsNext(const std::string& key) { return next_->Get(key, now_)->pins; }
-
-  std::unique_ptr<SessionTable> next_;
-};
+class DurableRestoreTest : public RestoredTableTest {};
 
 TEST_F(DurableRestoreTest, SessionsAreThereAgainAsTheyWere) {  // G01 G03
   const LeaseRef lease = Make("a", {.owner = "me", .labels = {{"color", "red"}}}, "state");
@@ -252,13 +189,32 @@ TEST_F(DurableRestoreTest, LeaseThatWasRefusedIsNotAdoptedLater) {  // G06
 
 TEST_F(DurableRestoreTest, LeaseThatWasRevokedBeforeIsNotAdopted) {  // G06
   config_.max_hold = 5s;
-  const LeaseRef revoked = Make("a");
-  AdvanceAndSweep(6s);
+  config_.max_hold = 3s;
+  const LeaseRef older = Make("a");
+  Advance(1s);
+  const LeaseRef first = Acquire("a").lease();
+  const LeaseRef second = Acquire("a").lease();
+  Advance(1s);
+  const LeaseRef younger = Acquire("a").lease();
+  StartRelease(first);
+  AdvanceAndSweep(2100ms);
   Run();
-  ASSERT_EQ(store_.revoked().size(), 1u);
   Restart();
 
-  EXPECT_EQ(RenewNext(revoked), LeaseStatus::kUnknown);
+  EXPECT_EQ(RenewNext(second), LeaseStatus::kUnknown);
+  EXPECT_EQ(RenewNext(older), LeaseStatus::kUnknown);
+  EXPECT_EQ(RenewNext(younger), LeaseStatus::kHeld);
+}
+
+TEST_F(DurableRestoreTest, LeaseThatWasReleasedWithACheckpointIsNotAdopted) {  // G06
+  const LeaseRef older = Make("a");
+  const LeaseRef released = Acquire("a").lease();
+  StartRelease(released, Disposition::kKeep, "state");
+  Run();
+  Restart();
+
+  EXPECT_EQ(RenewNext(released), LeaseStatus::kUnknown);
+  EXPECT_EQ(RenewNext(older), LeaseStatus::kHeld);
 }
 
 TEST_F(DurableRestoreTest, LeaseOfAnotherGenerationOrNamespaceIsNotAdopted) {  // B03 G06
@@ -335,13 +291,17 @@ TEST_F(DurableRestoreTest, HolderThatRenewsWhileAnEndIsWrittenIsAHolderUntilItIs
   EXPECT_EQ(next_->Stats().leases, 0u);
 }
 
-TEST_F(DurableRestoreTest, ExclusiveHolderThatComesAndGoesMakesWayForOthers) {  // G02
+// Whoever was granted it after him, before the restart, has not shown himself yet.
+TEST_F(DurableRestoreTest, ExclusiveHolderThatComesAndGoesMakesWayWhenTheWindowCloses) {  // G02
   const LeaseRef holder = Make("a", {.mode = PinMode::kExclusive});
   Restart();
   const AcquireCall waiter = AcquireNext("a", {.mode = PinMode::kExclusive, .wait_timeout = 1h});
   EXPECT_EQ(RenewNext(holder), LeaseStatus::kHeld);
   EXPECT_FALSE(waiter.answered());
   EXPECT_TRUE(ReleaseNext(holder));
+  store_.AnswerAll(now_);
+  EXPECT_FALSE(waiter.answered());
+  SweepNext(11s);
   store_.AnswerAll(now_);
   EXPECT_TRUE(waiter.granted());
   EXPECT_GT(waiter.token(), holder.sequence);  // A16

@@ -227,6 +227,25 @@ TEST_F(StoreFaultTest, WhatFailedDoesNotComeBackWhenTheProcessIsKilled) {  // G0
   EXPECT_EQ(StoreWorkload::Problem(**journal, 3, 3, &held), "");
 }
 
+TEST_F(StoreFaultTest, FilesThatAreRemovedWhileItRunsAreMissed) {
+  ASSERT_TRUE(Open().ok());
+  ASSERT_TRUE(WriteNow(*journal_, StoreWorkload::Group(1)).ok());
+  std::filesystem::remove(path());
+  EXPECT_FALSE(WriteNow(*journal_, StoreWorkload::Group(2)).ok());
+  EXPECT_FALSE(journal_->healthy());
+  WriteFile(path(), "another one");
+  EXPECT_FALSE(WriteNow(*journal_, StoreWorkload::Group(2)).ok());
+}
+
+TEST_F(StoreFaultTest, ALogThatCannotBeCopiedIsCounted) {
+  ASSERT_TRUE(Open().ok());
+  vfs_.Set({.ops = Only(DiskOp::kWrite), .suffix = "sessions.db", .lasting = true});
+  for (uint64_t i = 1; i <= 40; ++i) {
+    ASSERT_TRUE(WriteNow(*journal_, StoreWorkload::Group(i)).ok());
+  }
+  EXPECT_GT(journal_->Stats().failed_copies, 0u);
+}
+
 TEST_F(StoreFaultTest, ANamespaceWhoseWriteFailedIsNotThere) {
   ASSERT_TRUE(Open().ok());
   ASSERT_TRUE(WriteNow(*journal_, {MakeNamespace(1, "default")}).ok());

@@ -191,6 +191,12 @@ TEST_P(StoreRecordsTest, RevokedLeasesAreKeptForTheirGeneration) {
   EXPECT_THAT(loaded_.revoked,
               UnorderedElementsAre(std::tuple(1u, 5u, 7u), std::tuple(1u, 5u, 8u)));
 
+  SessionRecord covering = ActiveRecord("k", 5);
+  covering.dead_through = 7;
+  ASSERT_TRUE(Write({Put(covering)}).ok());
+  Reopen();
+  EXPECT_THAT(loaded_.revoked, ElementsAre(std::tuple(1u, 5u, 8u)));
+
   ASSERT_TRUE(Write({Put(ActiveRecord("k", 6))}).ok());
   ASSERT_TRUE(Write({Put(ActiveRecord("k", 5))}).ok());
 
