@@ -50,6 +50,8 @@ constexpr ReasonRow kReasons[] = {
     {Reason::kSessionNotActive, "SESSION_NOT_ACTIVE", absl::StatusCode::kFailedPrecondition},
     {Reason::kSessionPinned, "SESSION_PINNED", absl::StatusCode::kFailedPrecondition},
     {Reason::kCheckpointRequired, "CHECKPOINT_REQUIRED", absl::StatusCode::kFailedPrecondition},
+    {Reason::kDraining, "DRAINING", absl::StatusCode::kUnavailable},
+    {Reason::kUndrained, "UNDRAINED", absl::StatusCode::kAborted},
 };
 
 static_assert(std::size(kReasons) == kReasonCount);

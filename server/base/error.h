@@ -44,8 +44,10 @@ enum class Reason {
   kSessionNotActive,
   kSessionPinned,
   kCheckpointRequired,
+  kDraining,
+  kUndrained,
 };
-inline constexpr int kReasonCount = 29;
+inline constexpr int kReasonCount = 31;
 
 // "CAPACITY_EXHAUSTED" and so on.
 absl::string_view ReasonName(Reason reason);

@@ -12,6 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -44,8 +45,20 @@ struct NamespaceInfo {
   TableStats stats;
   EventHub::Stats events;
   std::optional<WallTime>
-      recovery_end;  // Set while leases of before a restart may show themselves.
+      recovery_end;       // Set while leases of before a restart may show themselves.
+  bool draining = false;  // It, or the whole broker.
 };
+
+// What is left to be drained.
+struct DrainProgress {
+  uint64_t pins = 0;
+  uint64_t waiters = 0;
+  bool draining = false;  // It was ordered, and not taken back.
+};
+
+// How operators name a lease; it is nullopt for what is no handle.
+std::string FormatLeaseHandle(const LeaseHandle& handle);
+std::optional<LeaseHandle> ParseLeaseHandle(absl::string_view text);
 
 // What a start found in the journal.
 struct RecoveryReport {
@@ -219,6 +232,20 @@ class Broker {
   absl::Status DeleteNamespace(absl::string_view name) {
     return DeleteNamespace(name, nullptr)->status();
   }
+  // See SessionTable. An unused namespace has no leases and no sessions.
+  ListLeasesOutcome ListLeases(absl::string_view namespace_name, const ListLeasesParams& params,
+                               const ListCursor& from) const;
+  Answer<RevokeOutcome> RevokeLease(absl::string_view namespace_name, const LeaseHandle& handle,
+                                    absl::string_view reason, Done<RevokeOutcome> done);
+  // SESSION_NOT_FOUND where there is neither a session nor somebody who waits for one.
+  Answer<Explanation> ExplainSession(absl::string_view namespace_name, absl::string_view key,
+                                     Done<Explanation> done) const;
+  // Refuses Acquires in a namespace, used or not, or (empty) in the whole broker, until it is taken
+  // back or the broker ends. What the two order is apart. False: that was so before.
+  // NAMESPACE_LIMIT when as many namespaces are drained by name as there may be.
+  absl::StatusOr<bool> Drain(absl::string_view namespace_name);
+  bool Undrain(absl::string_view namespace_name);
+  DrainProgress Progress(absl::string_view namespace_name) const;
   // Up to `limit` namespaces whose names come after `after`, in order of name.
   std::vector<NamespaceInfo> ListNamespaces(absl::string_view after, size_t limit) const;
 
@@ -305,6 +332,12 @@ class Broker {
   void RemoveEmpty(Instant now) ABSL_LOCKS_EXCLUDED(registry_mu_);
   NamespaceConfig ResolveFor(const NamespaceSettings& settings) const;
   NamespaceInfo InfoLocked(const Namespace& ns) const ABSL_SHARED_LOCKS_REQUIRED(registry_mu_);
+  bool IsOrderedToDrainLocked(absl::string_view namespace_name) const
+      ABSL_SHARED_LOCKS_REQUIRED(registry_mu_);
+  // Tells the tables that an order is about, and returns them.
+  std::vector<std::shared_ptr<SessionTable>> ApplyDrainsLocked(absl::string_view namespace_name)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
+  static Explanation DescribeStored(Explanation explained, SessionInfo session);
   void WarnOf(absl::string_view name, const NamespaceSettings& settings) const;
 
   void WakeDispatcher() ABSL_LOCKS_EXCLUDED(wake_mu_);
@@ -330,6 +363,8 @@ class Broker {
   bool shutdown_ ABSL_GUARDED_BY(registry_mu_) = false;
   // Namespaces that are gone here and that the journal could not forget yet, by name.
   absl::flat_hash_map<std::string, std::vector<uint32_t>> unerased_ ABSL_GUARDED_BY(registry_mu_);
+  bool draining_all_ ABSL_GUARDED_BY(registry_mu_) = false;
+  absl::flat_hash_set<std::string> draining_ ABSL_GUARDED_BY(registry_mu_);  // Names.
   std::deque<QueuedUpdate> updates_ ABSL_GUARDED_BY(registry_mu_);
   bool updating_ ABSL_GUARDED_BY(registry_mu_) = false;
   std::atomic<MonotonicTime> next_maintenance_ = MonotonicTime{};

@@ -23,6 +23,7 @@ NamespaceInfo Broker::InfoLocked(const Namespace& ns) const {
   info.stats = ns.table->Stats();
   info.events = ns.table->EventStats();
   const Instant now = clock_.Now();
+  info.draining = draining_all_ || draining_.contains(ns.name);
   if (ns.table->recovering(now.mono)) info.recovery_end = now.ToWall(ns.table->recovery_end());
   return info;
 }
@@ -35,6 +36,7 @@ NamespaceInfo Broker::GetNamespace(absl::string_view name) const {
   NamespaceInfo unused;
   unused.name = std::string(name);
   unused.config = ResolveFor(NamespaceSettings());
+  unused.draining = draining_all_ || draining_.contains(name);
   return unused;
 }
 

@@ -257,6 +257,27 @@ uint64_t EventHub::LagLocked(const Subscription& subscription) const {
   return head + 1 - std::min(subscription.next_, head + 1);
 }
 
+std::vector<std::string> EventHub::Recent(absl::string_view key, size_t count) const {
+  MutexLock lock(mu_);
+  std::vector<const StoredEvent*> found;
+  for (const EventRing* ring : {&lifecycle_, &pins_}) {
+    const size_t last = ring->size() - std::min(ring->size(), kMaxLookedAt);
+    size_t here = 0;
+    for (size_t i = ring->size(); i > last && here < count; --i) {
+      if ((*ring)[i - 1].header.key != key) continue;
+      found.push_back(&(*ring)[i - 1]);
+      ++here;
+    }
+  }
+  std::sort(found.begin(), found.end(),
+            [](const StoredEvent* a, const StoredEvent* b) { return a->revision < b->revision; });
+  std::vector<std::string> events;
+  for (size_t i = found.size() - std::min(found.size(), count); i < found.size(); ++i) {
+    events.push_back(found[i]->encoded);
+  }
+  return events;
+}
+
 EventHub::Stats EventHub::GetStats() const {
   MutexLock lock(mu_);
   Stats stats = stats_;

@@ -168,6 +168,11 @@ class EventHub {
   void Dispatch() ABSL_LOCKS_EXCLUDED(mu_);
 
   Stats GetStats() const ABSL_LOCKS_EXCLUDED(mu_);
+  // The newest events of `key`, encoded, oldest first: up to `count` of those among the last
+  // kMaxLookedAt of each ring.
+  std::vector<std::string> Recent(absl::string_view key, size_t count) const
+      ABSL_LOCKS_EXCLUDED(mu_);
+  static constexpr size_t kMaxLookedAt = 10'000;
 
  private:
   friend class Subscription;

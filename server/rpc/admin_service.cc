@@ -5,7 +5,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/base/log.h"
+#include "server/rpc/drain_reactor.h"
 #include "server/rpc/field_checks.h"
+#include "server/rpc/lease_convert.h"
 #include "server/rpc/namespace_convert.h"
 #include "server/rpc/page_token.h"
 #include "server/rpc/unary_call.h"
@@ -27,6 +30,10 @@ absl::Status ListSomeNamespaces(Broker& broker, const pb::ListNamespacesRequest&
   for (const NamespaceInfo& info : page) ToProto(info, *response.add_namespaces());
   if (more) response.set_next_page_token(WriteNamespacePageToken(page.back().name));
   return absl::OkStatus();
+}
+
+absl::string_view NameOfDrain(absl::string_view namespace_name) {
+  return namespace_name.empty() ? "(all)" : namespace_name;
 }
 
 }  // namespace
@@ -74,6 +81,72 @@ grpc::ServerUnaryReactor* AdminService::DeleteNamespace(grpc::CallbackServerCont
       context, in, out, open_, [](bool, auto&) {},
       [this](const auto& request, const auto& reply) {
         return broker_.DeleteNamespace(request.name(), reply);
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::ListLeases(grpc::CallbackServerContext* context,
+                                                   const grpc::ByteBuffer* in,
+                                                   grpc::ByteBuffer* out) {
+  return ServeUnary<pb::ListLeasesRequest, pb::ListLeasesResponse>(
+      context, in, out, [this](const auto& request, auto& response) {
+        ListLeasesParams params;
+        params.key = request.key();
+        params.holder = request.holder();
+        params.limit = request.page_size() == 0 ? kDefaultPageSize : request.page_size();
+        ToProto(broker_.ListLeases(request.namespace_(), params,
+                                   *ReadLeasePageToken(request.page_token())),
+                response);
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::RevokeLease(grpc::CallbackServerContext* context,
+                                                    const grpc::ByteBuffer* in,
+                                                    grpc::ByteBuffer* out) {
+  return ServeWaiting<pb::RevokeLeaseRequest, pb::RevokeLeaseResponse>(
+      context, in, out, open_,
+      [](const RevokeOutcome& outcome, auto& response) { response.set_revoked(outcome.revoked); },
+      [this](const auto& request, const auto& reply) {
+        return broker_.RevokeLease(request.namespace_(), *ParseLeaseHandle(request.handle()),
+                                   request.reason(), reply);
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::ExplainSession(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* in,
+                                                       grpc::ByteBuffer* out) {
+  return ServeWaiting<pb::ExplainSessionRequest, pb::ExplainSessionResponse>(
+      context, in, out, open_,
+      [](const Explanation& explained, auto& response) { ToProto(explained, response); },
+      [this](const auto& request, const auto& reply) {
+        return broker_.ExplainSession(request.namespace_(), request.key(), reply);
+      });
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* AdminService::Drain(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* in) {
+  pb::DrainRequest request;
+  absl::Status status = Decode(*in, request);
+  if (status.ok()) status = Validate(request);
+  if (!status.ok()) return DrainReactor::Refuse(*context, streams_, status);
+  const absl::StatusOr<bool> ordered = broker_.Drain(request.namespace_());
+  if (!ordered.ok()) return DrainReactor::Refuse(*context, streams_, ordered.status());
+  if (*ordered) {
+    Log(LogLevel::kInfo, "draining", {{"namespace", NameOfDrain(request.namespace_())}});
+    if (request.namespace_().empty()) on_drain_();
+  }
+  return DrainReactor::Start(*context, streams_, request.namespace_());
+}
+
+grpc::ServerUnaryReactor* AdminService::Undrain(grpc::CallbackServerContext* context,
+                                                const grpc::ByteBuffer* in, grpc::ByteBuffer* out) {
+  return ServeUnary<pb::UndrainRequest, pb::UndrainResponse>(
+      context, in, out, [this](const auto& request, auto&) {
+        if (broker_.Undrain(request.namespace_())) {
+          Log(LogLevel::kInfo, "undrained", {{"namespace", NameOfDrain(request.namespace_())}});
+          if (request.namespace_().empty()) on_drain_();
+        }
+        return absl::OkStatus();
       });
 }
 

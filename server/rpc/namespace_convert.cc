@@ -222,6 +222,7 @@ void ToProto(const NamespaceInfo& info, pb::Namespace& message) {
   usage.set_leases(static_cast<uint32_t>(info.stats.leases));
   usage.set_waiters(static_cast<uint32_t>(info.stats.waiters));
   usage.set_subscribers(info.events.subscribers);
+  usage.set_draining(info.draining);
   if (info.recovery_end.has_value()) {
     ToProto(*info.recovery_end, *usage.mutable_recovery_end_time());
   }

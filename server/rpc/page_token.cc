@@ -19,6 +19,7 @@ namespace {
 // A version in front, so that a later broker can tell its tokens from ours.
 constexpr absl::string_view kSessions = "s1:";
 constexpr absl::string_view kStoredSessions = "t1:";
+constexpr absl::string_view kLeases = "l1:";
 constexpr absl::string_view kNamespaces = "n1:";
 
 absl::Status Malformed() {
@@ -33,6 +34,19 @@ std::optional<std::string> Unwrap(absl::string_view token, absl::string_view kin
   if (absl::WebSafeBase64Escape(text) != token || !absl::StartsWith(text, kind))
     return std::nullopt;
   return text.substr(kind.size());
+}
+
+// A place in the table.
+absl::StatusOr<ListCursor> ReadPlace(absl::string_view token, absl::string_view kind) {
+  ListCursor cursor;
+  const std::optional<std::string> text = Unwrap(token, kind);
+  if (!text.has_value()) return Malformed();
+  const std::vector<std::string> parts = absl::StrSplit(*text, '.');
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &cursor.shard) ||
+      !absl::SimpleAtoi(parts[1], &cursor.slot)) {
+    return Malformed();
+  }
+  return cursor;
 }
 
 }  // namespace
@@ -51,14 +65,16 @@ absl::StatusOr<ListCursor> ReadSessionPageToken(absl::string_view token) {
     cursor.after = *std::move(after);
     return cursor;
   }
-  const std::optional<std::string> text = Unwrap(token, kSessions);
-  if (!text.has_value()) return Malformed();
-  const std::vector<std::string> parts = absl::StrSplit(*text, '.');
-  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &cursor.shard) ||
-      !absl::SimpleAtoi(parts[1], &cursor.slot)) {
-    return Malformed();
-  }
-  return cursor;
+  return ReadPlace(token, kSessions);
+}
+
+std::string WriteLeasePageToken(const ListCursor& cursor) {
+  return absl::WebSafeBase64Escape(absl::StrCat(kLeases, cursor.shard, ".", cursor.slot));
+}
+
+absl::StatusOr<ListCursor> ReadLeasePageToken(absl::string_view token) {
+  if (token.empty()) return ListCursor{};
+  return ReadPlace(token, kLeases);
 }
 
 std::string WriteNamespacePageToken(absl::string_view last_name) {

@@ -16,6 +16,9 @@ namespace broker {
 std::string WriteSessionPageToken(const ListCursor& cursor);
 absl::StatusOr<ListCursor> ReadSessionPageToken(absl::string_view token);
 
+std::string WriteLeasePageToken(const ListCursor& cursor);
+absl::StatusOr<ListCursor> ReadLeasePageToken(absl::string_view token);
+
 // Namespaces are listed by name; this is the last one of the page before.
 std::string WriteNamespacePageToken(absl::string_view last_name);
 absl::StatusOr<std::string> ReadNamespacePageToken(absl::string_view token);

@@ -56,7 +56,7 @@ RpcServer::RpcServer(const Options& options, Broker& broker, const Clock& raw_cl
                       options.max_stream_age,
                       options.stream_write_timeout},
       session_service_(broker, open_calls_, stream_context_),
-      admin_service_(broker, open_calls_) {}
+      admin_service_(stream_context_, [this] { TellHealth(); }) {}
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view listen,
                                                             const Options& options, Broker& broker,
@@ -83,9 +83,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view li
 
   grpc::HealthCheckServiceInterface* health = self->server_->GetHealthCheckService();
   BROKER_CHECK(health != nullptr);
-  for (const char* name : {"", kSessionServiceName, kAdminServiceName}) {
-    health->SetServingStatus(name, true);
-  }
+  self->TellHealth();
   if (self->store_health_ != nullptr) self->store_health_->TellTo(health);
   self->stream_thread_ = std::make_unique<PeriodicThread>(
       "streams", kStreamPeriod, [raw = self.get()] { raw->RunStreams(); });
@@ -104,6 +102,17 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view li
         acceptor->HandleNewConnection(&connection);
       });
   return self;
+}
+
+void RpcServer::TellHealth() {
+  // A call may come before BuildAndStart has returned.
+  if (server_ == nullptr) return;
+  // One at a time, so that of an order and its opposite the last one that counts is told last.
+  MutexLock lock(health_mu_);
+  const bool serving = !broker_.Progress("").draining;
+  for (const char* name : {"", kSessionServiceName, kAdminServiceName}) {
+    server_->GetHealthCheckService()->SetServingStatus(name, serving);
+  }
 }
 
 void RpcServer::AddTo(BrokerSample& sample) const {

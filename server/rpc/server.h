@@ -8,9 +8,11 @@
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/base/clock.h"
+#include "server/base/mutex.h"
 #include "server/base/periodic_thread.h"
 #include "server/base/stall_clock.h"
 #include "server/broker/broker.h"
@@ -88,6 +90,8 @@ class RpcServer {
  private:
   RpcServer(const Options& options, Broker& broker, const Clock& raw_clock);
 
+  // Whether it serves: not while the whole broker is drained.
+  void TellHealth() ABSL_LOCKS_EXCLUDED(health_mu_);
   void RunStreams();
   void WakeStreams();
 
@@ -95,6 +99,7 @@ class RpcServer {
   const Clock& raw_clock_;
   StoreHealth* const store_health_;
   OpenCalls open_calls_;
+  Mutex health_mu_;
   // The thread that tells streams of events and of the time, which is more than a gRPC thread or
   // the reaper should have to wait for. Null before it runs and after.
   std::atomic<PeriodicThread*> stream_thread_to_wake_ = nullptr;

@@ -223,4 +223,41 @@ absl::Status Validate(const pb::DeleteNamespaceRequest& request) {
   return CheckNamespaceName("name", request.name());
 }
 
+absl::Status Validate(const pb::ListLeasesRequest& request) {
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      CheckLength("key", request.key(), kMaxKeyBytes),
+      CheckLength("holder", request.holder(), kMaxHolderBytes),
+      CheckPageSize(request.page_size()),
+      ReadLeasePageToken(request.page_token()).status(),
+  });
+}
+
+absl::Status Validate(const pb::RevokeLeaseRequest& request) {
+  absl::Status handle;
+  if (!ParseLeaseHandle(request.handle()).has_value()) {
+    handle = InvalidField("handle", "malformed; pass the handle of a lease as ListLeases shows it");
+  }
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      handle,
+      CheckLength("reason", request.reason(), kMaxReasonBytes),
+  });
+}
+
+absl::Status Validate(const pb::ExplainSessionRequest& request) {
+  return First({
+      CheckNamespaceName("namespace", request.namespace_()),
+      CheckKey("key", request.key()),
+  });
+}
+
+absl::Status Validate(const pb::DrainRequest& request) {
+  return CheckNamespaceName("namespace", request.namespace_());
+}
+
+absl::Status Validate(const pb::UndrainRequest& request) {
+  return CheckNamespaceName("namespace", request.namespace_());
+}
+
 }  // namespace broker

@@ -25,5 +25,10 @@ absl::Status Validate(const sessionbroker::v1::GetNamespaceRequest& request);
 absl::Status Validate(const sessionbroker::v1::UpdateNamespaceRequest& request);
 absl::Status Validate(const sessionbroker::v1::ListNamespacesRequest& request);
 absl::Status Validate(const sessionbroker::v1::DeleteNamespaceRequest& request);
+absl::Status Validate(const sessionbroker::v1::ListLeasesRequest& request);
+absl::Status Validate(const sessionbroker::v1::RevokeLeaseRequest& request);
+absl::Status Validate(const sessionbroker::v1::ExplainSessionRequest& request);
+absl::Status Validate(const sessionbroker::v1::DrainRequest& request);
+absl::Status Validate(const sessionbroker::v1::UndrainRequest& request);
 
 }  // namespace broker

@@ -9,6 +9,7 @@
 #include "server/session/capacity_ledger.h"
 #include "server/session/effects.h"
 #include "server/session/entry.h"
+#include "server/session/lease_view.h"
 #include "server/session/types.h"
 
 namespace broker {
@@ -30,6 +31,7 @@ enum class OpKind : uint8_t {
   kCheckpoint,
   kRelease,  // With a checkpoint.
   kFact,     // That a lease must not come back.
+  kRevoke,   // The same, and then its end.
 };
 
 // A call that waits for an operation's outcome and is made again then. `loaded` is an error if what
@@ -61,6 +63,7 @@ struct PendingOp {
   Done<SessionInfo> told_session;
   Done<uint64_t> told_revision;
   Done<ReleaseOutcome> told_release;
+  Done<RevokeOutcome> told_revoke;
 };
 
 // Calls that may wait behind one operation; what comes beyond is refused.

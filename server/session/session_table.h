@@ -185,6 +185,21 @@ class SessionTable {
   ListOutcome List(const ListParams& params, ListCursor from, Instant now) const;
   TableStats Stats() const;
 
+  // --- for operators: session_table_admin.cc ---
+  // A page of leases. Looks at 20,000 places at the most, so a page may be short, or empty, with
+  // `next` set. Leases of before a restart are known once they have shown themselves.
+  ListLeasesOutcome ListLeases(const ListLeasesParams& params, ListCursor from, Instant now) const;
+  // Ends a lease against its holder's will; not held: nothing happens. With a store that is durable
+  // first. An initializer's ends its generation.
+  Answer<RevokeOutcome> RevokeLease(const LeaseHandle& handle, absl::string_view reason,
+                                    Instant now, Done<RevokeOutcome> done);
+  // What there is under a key; neither a session nor waiters where there is nothing in memory.
+  Explanation Explain(absl::string_view key, Instant now) const;
+  // While draining, Acquires are refused with DRAINING, but for those that are repeated and have
+  // their lease. Those who wait are told by the second call, which does nothing unless it drains.
+  void SetDraining(bool draining);
+  void RefuseWaitersWhileDraining(Instant now);
+
   // From now on, or from after revision `after`: see EventHub. Null: the table is closed.
   absl::StatusOr<std::unique_ptr<Subscription>> Subscribe(EventFilter filter,
                                                           std::optional<uint64_t> after,

@@ -25,6 +25,7 @@
 #include "server/session/effects.h"
 #include "server/session/entry.h"
 #include "server/session/key_fingerprints.h"
+#include "server/session/lease_view.h"
 #include "server/session/pending_op.h"
 #include "server/session/session_index.h"
 #include "server/session/table_context.h"
@@ -214,6 +215,19 @@ class Shard {
   // The live leases, for a planned stop.
   void CollectLeases(std::vector<LeaseRecord>& leases) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
+  // --- for operators: shard_explain.cc ---
+  // As List, of leases.
+  uint32_t ListLeases(const ListLeasesParams& params, uint32_t from, int budget, Instant now,
+                      std::vector<LeaseInfo>& out) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Explanation Explain(absl::string_view key, uint32_t hash, Instant now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  Answer<RevokeOutcome> Revoke(const LeaseHandle& handle, absl::string_view reason,
+                               Done<RevokeOutcome>& done, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // While draining, whoever would get a lease is refused.
+  void SetDraining(bool draining) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { draining_ = draining; }
+  void RefuseWaitersWhileDraining(Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+
   // --- the reaper: shard_sweep.cc ---
   // Does what is due, at most `budget` steps of it. Returns whether something is left to do.
   bool Sweep(Instant now, int budget, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -316,8 +330,8 @@ class Shard {
   // Takes the pin off the entry; what that means for the session is the caller's to do next.
   void EndLeaseLocked(LeaseIndex index, LeaseStatus status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The same, and tells those who asked for pin traffic.
-  void EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, Instant now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, Instant now,
+                    absl::string_view reason = "") ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   Acquired MakeAcquiredLocked(LeaseIndex index, bool full_session, Instant now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The slot if `ref` is held, kNil otherwise.
@@ -330,8 +344,8 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void ArmLeaseLocked(LeaseIndex index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The lease ends against its holder's will: not renewed, or past its hard deadline.
-  void LapseLocked(LeaseIndex index, LeaseStatus status, Instant now, Effects& fx)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void LapseLocked(LeaseIndex index, LeaseStatus status, Instant now, Effects& fx,
+                   absl::string_view reason = "") ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // The same if it is past its hard deadline, whether the reaper has seen that or not. Returns
   // whether it was.
   bool LapseIfOverLocked(LeaseIndex index, Instant now, Effects& fx)
@@ -446,8 +460,8 @@ class Shard {
                             absl::string_view reason, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Nothing while nobody asked for it.
-  void PublishPinLocked(EntryIndex index, EventType type, absl::string_view holder, Instant now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void PublishPinLocked(EntryIndex index, EventType type, absl::string_view holder, Instant now,
+                        absl::string_view reason = "") ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   // Generations.
   void StartGenerationLocked(EntryIndex index, SlotToken token, absl::string_view owner,
@@ -536,6 +550,21 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void OnForgottenLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void OnRevokedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  RevokeOutcome RevokeNowLocked(const LeaseHandle& handle, absl::string_view reason, Instant now,
+                                Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  LeaseInfo LeaseInfoLocked(LeaseIndex index, Instant now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Why a session is left alone, for people.
+  std::string VerdictLocked(const Entry& entry, Instant now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  std::string IdleVerdictLocked(const Entry& entry, Instant now) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // What somebody who waits for this key waits for, as errors say it.
+  static absl::string_view WaitedFor(const Entry& entry);
+  absl::Status DrainingErrorLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void RefuseAllWaitersLocked(const absl::Status& error, Effects& fx)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void OnMarkedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Publishes it if its generation lives still. Returns the revision, zero if it does not.
@@ -583,6 +612,7 @@ class Shard {
   std::shared_ptr<const NamespaceConfig> config_ ABSL_GUARDED_BY(mu);
   bool closed_ ABSL_GUARDED_BY(mu) = false;
   bool shutdown_ ABSL_GUARDED_BY(mu) = false;
+  bool draining_ ABSL_GUARDED_BY(mu) = false;
 
   Slab<Entry> entries_ ABSL_GUARDED_BY(mu);
   Slab<LeaseSlot> leases_ ABSL_GUARDED_BY(mu);

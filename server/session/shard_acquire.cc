@@ -61,6 +61,7 @@ AcquireResult Shard::Acquire(const AcquireParams& params, uint32_t hash,
       return *std::move(retry);
     }
   }
+  if (draining_) return RefuseLocked(Reason::kDraining, DrainingErrorLocked());
   if (context_.store != nullptr) {
     const Duration ttl = GrantTtlLocked(params.lease_ttl);
     if (ttl > context_.longest_ttl.load(std::memory_order_relaxed)) return TtlNotRecorded{ttl};

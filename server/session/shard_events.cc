@@ -85,10 +85,10 @@ uint64_t Shard::PublishEndLocked(EntryIndex index, EndCause cause, SessionInfo s
 }
 
 void Shard::PublishPinLocked(EntryIndex index, EventType type, absl::string_view holder,
-                             Instant now) {
+                             Instant now, absl::string_view reason) {
   if (!context_.events.wants(type)) return;
   SessionInfo session = InfoLocked(entries_[index], now);
-  PublishLocked(index, type, session, holder, "", now);
+  PublishLocked(index, type, session, holder, reason, now);
 }
 
 }  // namespace broker

@@ -104,12 +104,13 @@ void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
   }
 }
 
-void Shard::EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, Instant now) {
+void Shard::EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, Instant now,
+                         absl::string_view reason) {
   if (!context_.events.wants(type)) return EndLeaseLocked(lease, status);
   const EntryIndex index = leases_[lease].entry;
   const std::string holder = leases_[lease].holder;
   EndLeaseLocked(lease, status);
-  PublishPinLocked(index, type, holder, now);
+  PublishPinLocked(index, type, holder, now, reason);
 }
 
 Shard::LeaseIndex Shard::FindLeaseLocked(const LeaseRef& ref) const {
@@ -361,7 +362,8 @@ bool Shard::LapseIfOverLocked(LeaseIndex lease, Instant now, Effects& fx) {
   return true;
 }
 
-void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effects& fx) {
+void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effects& fx,
+                        absl::string_view reason) {
   LeaseSlot& slot = leases_[lease];
   const EntryIndex index = slot.entry;
   Entry& entry = entries_[index];
@@ -373,10 +375,11 @@ void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effec
   const bool initializing = entry.state == EntryState::kInitializing;
   EndPinLocked(
       lease, status,
-      status == LeaseStatus::kRevoked ? EventType::kLeaseRevoked : EventType::kLeaseExpired, now);
+      status == LeaseStatus::kRevoked ? EventType::kLeaseRevoked : EventType::kLeaseExpired, now,
+      reason);
   RecordLostLeaseLocked(index, sequence, mode, status, now);
   if (initializing) {
-    ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);
+    ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now, reason), now, fx);
   } else {
     AfterUnpinLocked(index, now, fx);
   }

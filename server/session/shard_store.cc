@@ -143,6 +143,9 @@ void Shard::OnWritten(uint64_t id, const absl::Status& status, Instant now, Effe
     case OpKind::kFact:
       OnFactLocked(*op, status, now);
       break;
+    case OpKind::kRevoke:
+      OnRevokedLocked(*op, status, now, fx);
+      break;
   }
   if (DecidesEntry(op->kind)) EndWaitsLocked(op->entry, fx);
   for (DeferredCall& call : op->deferred) call(absl::OkStatus(), now, fx);

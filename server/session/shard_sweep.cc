@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "server/base/check.h"
 #include "server/session/shard.h"
 
@@ -14,6 +15,8 @@ namespace {
 constexpr Duration kSkipPeriod = std::chrono::seconds(1);
 // How often is looked at what waits for the store.
 constexpr Duration kLookAgain = std::chrono::milliseconds(200);
+// When who is refused for a drain may ask again.
+constexpr Duration kDrainRetry = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -222,12 +225,30 @@ void Shard::SetConfig(std::shared_ptr<const NamespaceConfig> config) {
 
 void Shard::Shutdown(Effects& fx) {
   shutdown_ = true;
-  const absl::Status status = MakeError(Reason::kShuttingDown, "the broker is shutting down");
+  RefuseAllWaitersLocked(MakeError(Reason::kShuttingDown, "the broker is shutting down"), fx);
+}
+
+void Shard::RefuseWaitersWhileDraining(Instant now, Effects& fx) {
+  AdvanceLocked(now);
+  if (draining_) RefuseAllWaitersLocked(DrainingErrorLocked(), fx);
+}
+
+absl::Status Shard::DrainingErrorLocked() const {
+  ErrorInfo info;
+  info.reason = Reason::kDraining;
+  info.metadata["namespace"] = context_.namespace_name;
+  info.retry_after = kDrainRetry;
+  return MakeError(std::move(info), absl::StrCat("namespace '", context_.namespace_name,
+                                                 "' is being drained: nobody is let in"));
+}
+
+void Shard::RefuseAllWaitersLocked(const absl::Status& error, Effects& fx) {
   while (!waiters_.empty()) {
     const Waiter& first = *waiters_.begin()->second;
     const EntryIndex index = first.entry;
-    RefuseAllLocked(index, status, Instant{first.since, {}}, fx);
-    TidyQueueLocked(index, Instant{}, fx);
+    const Instant now = {std::max(first.since, latest_), {}};
+    RefuseAllLocked(index, error, now, fx);
+    TidyQueueLocked(index, now, fx);
   }
 }
 

@@ -11,9 +11,7 @@
 #include "server/session/shard.h"
 
 namespace broker {
-namespace {
-
-absl::string_view WaitedFor(const Entry& entry) {
+absl::string_view Shard::WaitedFor(const Entry& entry) {
   switch (entry.state) {
     case EntryState::kInitializing:
       return "init";
@@ -28,8 +26,6 @@ absl::string_view WaitedFor(const Entry& entry) {
       return entry.has_op ? "store" : "capacity";
   }
 }
-
-}  // namespace
 
 bool Shard::MayPinLocked(const Entry& entry, PinMode mode, Instant now) const {
   if (entry.has_op && !BROKER_MUTANT(9)) return false;

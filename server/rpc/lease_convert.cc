@@ -1,0 +1,47 @@
+#include "server/rpc/lease_convert.h"
+
+#include <string>
+
+#include "server/broker/broker.h"
+#include "server/rpc/convert.h"
+#include "server/rpc/page_token.h"
+
+namespace broker {
+
+namespace pb = ::sessionbroker::v1;
+
+void ToProto(const LeaseInfo& info, pb::LeaseInfo& message) {
+  message.set_handle(FormatLeaseHandle(info.handle));
+  message.set_key(info.key);
+  message.set_generation(info.generation);
+  message.set_holder(info.holder);
+  message.set_mode(info.mode == PinMode::kExclusive ? pb::PIN_MODE_EXCLUSIVE : pb::PIN_MODE_SHARED);
+  ToProto(info.acquire_time, *message.mutable_acquire_time());
+  ToProto(info.renew_time, *message.mutable_renew_time());
+  ToProto(info.expire_time, *message.mutable_expire_time());
+  message.set_initializer(info.initializer);
+}
+
+void ToProto(const ListLeasesOutcome& page, pb::ListLeasesResponse& message) {
+  for (const LeaseInfo& lease : page.leases) ToProto(lease, *message.add_leases());
+  if (page.next.has_value()) message.set_next_page_token(WriteLeasePageToken(*page.next));
+}
+
+void ToProto(const Explanation& explained, pb::ExplainSessionResponse& message) {
+  if (explained.session.has_value()) ToProto(*explained.session, *message.mutable_session());
+  for (const LeaseInfo& lease : explained.leases) ToProto(lease, *message.add_leases());
+  for (const WaiterInfo& waiter : explained.waiters) {
+    pb::WaiterInfo& added = *message.add_waiters();
+    added.set_holder(waiter.holder);
+    added.set_waits_for(std::string(waiter.waits_for));
+    ToProto(waiter.since, *added.mutable_since());
+  }
+  message.set_reaper_verdict(explained.verdict);
+  for (const std::string& event : explained.recent_events) {
+    message.add_recent_events()->ParseFromString(event);
+  }
+  message.set_lease_count(explained.lease_count);
+  message.set_waiter_count(explained.waiter_count);
+}
+
+}  // namespace broker
