@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/strings/str_join.h"
 #include "server/broker/broker.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/page_token.h"
@@ -37,9 +38,10 @@ void ToProto(const Explanation& explained, pb::ExplainSessionResponse& message) 
     ToProto(waiter.since, *added.mutable_since());
   }
   message.set_reaper_verdict(explained.verdict);
-  for (const std::string& event : explained.recent_events) {
-    message.add_recent_events()->ParseFromString(event);
-  }
+  // Each is encoded as a batch of one, so that one behind the other is a batch.
+  pb::EventBatch batch;
+  batch.ParseFromString(absl::StrJoin(explained.recent_events, ""));
+  message.mutable_recent_events()->Swap(batch.mutable_events());
   message.set_lease_count(explained.lease_count);
   message.set_waiter_count(explained.waiter_count);
 }

@@ -35,8 +35,8 @@ struct LeaseInfo {
 };
 
 struct ListLeasesParams {
-  absl::string_view key;     // Empty: all.
-  absl::string_view holder;  // Likewise.
+  absl::string_view key = {};     // Empty: all.
+  absl::string_view holder = {};  // Likewise.
   size_t limit = 100;
 };
 

@@ -47,6 +47,11 @@ constexpr char kGetNamespace[] = "AdminService/GetNamespace";
 constexpr char kUpdateNamespace[] = "AdminService/UpdateNamespace";
 constexpr char kListNamespaces[] = "AdminService/ListNamespaces";
 constexpr char kDeleteNamespace[] = "AdminService/DeleteNamespace";
+constexpr char kListLeases[] = "AdminService/ListLeases";
+constexpr char kRevokeLease[] = "AdminService/RevokeLease";
+constexpr char kExplainSession[] = "AdminService/ExplainSession";
+constexpr char kDrain[] = "AdminService/Drain";
+constexpr char kUndrain[] = "AdminService/Undrain";
 
 using A = pb::AcquireRequest;
 using V = pb::ActivateRequest;
@@ -303,6 +308,36 @@ std::vector<BadInput> SubscribeInputs() {
              "\x12\x7f"
              "abc");
        }},
+  };
+}
+
+std::vector<BadInput> OperatorInputs() {
+  using L = pb::ListLeasesRequest;
+  using R = pb::RevokeLeaseRequest;
+  using E = pb::ExplainSessionRequest;
+  using D = pb::DrainRequest;
+  return {
+      {"LeasesKeyTooLong", kListLeases, "key", Spoil<L>([](L& r) { r.set_key(Times(257)); })},
+      {"LeasesHolderTooLong", kListLeases, "holder",
+       Spoil<L>([](L& r) { r.set_holder(Times(129)); })},
+      {"LeasesPageSize", kListLeases, "page_size", Spoil<L>([](L& r) { r.set_page_size(-1); })},
+      {"LeasesPageToken", kListLeases, "page_token",
+       Spoil<L>([](L& r) { r.set_page_token("czE6MC41"); })},
+      {"HandleEmpty", kRevokeLease, "handle", Spoil<R>([](R&) {})},
+      {"HandleMalformed", kRevokeLease, "handle", Spoil<R>([](R& r) { r.set_handle("1.2"); })},
+      {"HandleSpelling", kRevokeLease, "handle", Spoil<R>([](R& r) { r.set_handle("+1.2.3"); })},
+      {"RevokeReasonTooLong", kRevokeLease, "reason", Spoil<R>([](R& r) {
+         r.set_handle("1.2.3");
+         r.set_reason(Times(1025));
+       })},
+      {"ExplainKeyEmpty", kExplainSession, "key", Spoil<E>([](E& r) { r.set_key(""); })},
+      {"ExplainNamespace", kExplainSession, "namespace", Spoil<E>([](E& r) {
+         r.set_key("a");
+         r.set_namespace_("a b");
+       })},
+      {"DrainNamespace", kDrain, "namespace", Spoil<D>([](D& r) { r.set_namespace_("a b"); })},
+      {"UndrainNamespace", kUndrain, "namespace",
+       Spoil<pb::UndrainRequest>([](pb::UndrainRequest& r) { r.set_namespace_(Times(64)); })},
   };
 }
 

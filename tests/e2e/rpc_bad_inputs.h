@@ -30,5 +30,6 @@ std::vector<BadInput> LeaseInputs();
 std::vector<BadInput> SessionInputs();
 std::vector<BadInput> SubscribeInputs();
 std::vector<BadInput> AdminInputs();
+std::vector<BadInput> OperatorInputs();
 
 }  // namespace broker

@@ -138,6 +138,7 @@ INSTANTIATE_TEST_SUITE_P(Lease, BadInputTest, ::testing::ValuesIn(LeaseInputs())
 INSTANTIATE_TEST_SUITE_P(Session, BadInputTest, ::testing::ValuesIn(SessionInputs()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Subscribe, BadInputTest, ::testing::ValuesIn(SubscribeInputs()), NameOf);
 INSTANTIATE_TEST_SUITE_P(Admin, BadInputTest, ::testing::ValuesIn(AdminInputs()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Operator, BadInputTest, ::testing::ValuesIn(OperatorInputs()), NameOf);
 
 // The limits themselves are fine: without this a check that is off by one would pass above.
 TEST(LimitTest, WhatIsJustWithinEveryLimitIsTaken) {

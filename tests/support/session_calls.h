@@ -35,6 +35,7 @@ struct Wish {
   std::string key = "k";
   std::string owner = "";
   std::string request_id = "";
+  std::string holder = "";
   pb::PinMode mode = pb::PIN_MODE_SHARED;
   pb::IfAbsent if_absent = pb::IF_ABSENT_CREATE;
   std::chrono::milliseconds lease_ttl = std::chrono::seconds(300);
@@ -51,6 +52,7 @@ inline pb::AcquireRequest RequestOf(const Wish& wish) {
   pb::AcquireRequest request;
   request.set_key(wish.key);
   request.set_owner(wish.owner);
+  request.set_holder(wish.holder);
   request.set_request_id(wish.request_id);
   request.set_mode(wish.mode);
   request.set_if_absent(wish.if_absent);

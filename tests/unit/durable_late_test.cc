@@ -193,6 +193,57 @@ TEST_F(DurableLateTest, LeaseThatWasGrantedLaterWinsWhoeverComesFirst) {  // G02
   EXPECT_TRUE(ReleaseNext(d));
 }
 
+TEST_F(DurableLateTest, RevocationIsDurableBeforeItIsToldAndBeforeItHappens) {  // B10 G06
+  const LeaseRef older = Make("a");
+  const LeaseRef lease = Acquire("a").lease();
+  const LeaseHandle handle = {lease.shard, lease.slot, lease.sequence};
+  const auto revoke = [&] {
+    Pending<RevokeOutcome> call;
+    call.Take(Table().RevokeLease(handle, "in the way", now_, call.Callback()));
+    return call;
+  };
+  const auto failed = revoke();
+  EXPECT_FALSE(failed.answered());
+  store_.Fail(now_);
+  EXPECT_THAT(failed.status(), IsError(Reason::kStoreUnavailable));
+  EXPECT_EQ(Renew(lease), LeaseStatus::kHeld);
+
+  const auto revoked = revoke();
+  EXPECT_EQ(Renew(lease), LeaseStatus::kHeld);
+  Run();
+  EXPECT_TRUE(revoked->revoked);
+  EXPECT_EQ(revoked->lease.holder, "holder");
+  EXPECT_EQ(Renew(lease), LeaseStatus::kRevoked);
+  Restart();
+  EXPECT_EQ(RenewNext(lease), LeaseStatus::kUnknown);
+  EXPECT_EQ(RenewNext(older), LeaseStatus::kHeld);
+}
+
+TEST_F(DurableLateTest, RevocationOfALeaseThatIsGivenBackMeanwhileRevokesNothing) {
+  Make("a");
+  const LeaseRef lease = Acquire("a").lease();
+  Pending<RevokeOutcome> call;
+  call.Take(
+      Table().RevokeLease({lease.shard, lease.slot, lease.sequence}, "", now_, call.Callback()));
+  StartRelease(lease);
+  Acquire("a");  // In the same slot.
+  Run();
+  EXPECT_FALSE(call->revoked);
+  EXPECT_EQ(Get("a").pins, 2u);
+}
+
+TEST_F(DurableLateTest, RevocationBehindAnEndThatFailsIsMade) {
+  const LeaseRef lease = Make("a");
+  StartEnd("a");
+  Pending<RevokeOutcome> call;
+  call.Take(
+      Table().RevokeLease({lease.shard, lease.slot, lease.sequence}, "", now_, call.Callback()));
+  store_.Fail(now_);
+  Run();
+  EXPECT_TRUE(call->revoked);
+  EXPECT_EQ(Renew(lease), LeaseStatus::kRevoked);
+}
+
 // The first generation's Activate may be on the disk until something else is.
 TEST_F(DurableLateTest, DoubtOutlivesTheGeneration) {  // G01 E05
   Table();
