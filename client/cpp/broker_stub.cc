@@ -141,4 +141,26 @@ absl::StatusOr<v1::DeleteNamespaceResponse> BrokerStub::DeleteNamespace(
               nullptr);
 }
 
+absl::StatusOr<v1::ListLeasesResponse> BrokerStub::ListLeases(const v1::ListLeasesRequest& request,
+                                                              TimePoint deadline) {
+  return Call(*admin_, &v1::AdminService::Stub::ListLeases, request, deadline, Retry::kYes,
+              nullptr);
+}
+
+absl::StatusOr<v1::RevokeLeaseResponse> BrokerStub::RevokeLease(
+    const v1::RevokeLeaseRequest& request, TimePoint deadline, CallTrace* trace) {
+  return Call(*admin_, &v1::AdminService::Stub::RevokeLease, request, deadline, Retry::kYes, trace);
+}
+
+absl::StatusOr<v1::ExplainSessionResponse> BrokerStub::ExplainSession(
+    const v1::ExplainSessionRequest& request, TimePoint deadline) {
+  return Call(*admin_, &v1::AdminService::Stub::ExplainSession, request, deadline, Retry::kYes,
+              nullptr);
+}
+
+absl::StatusOr<v1::UndrainResponse> BrokerStub::Undrain(const v1::UndrainRequest& request,
+                                                        TimePoint deadline) {
+  return Call(*admin_, &v1::AdminService::Stub::Undrain, request, deadline, Retry::kNo, nullptr);
+}
+
 }  // namespace sessionbroker

@@ -84,8 +84,25 @@ class BrokerStub {
   absl::StatusOr<v1::DeleteNamespaceResponse> DeleteNamespace(
       const v1::DeleteNamespaceRequest& request, TimePoint deadline);
 
-  // The generated stub, for calls that do not block. Not retried by anybody.
+  // Retried, as all reads.
+  absl::StatusOr<v1::ListLeasesResponse> ListLeases(const v1::ListLeasesRequest& request,
+                                                    TimePoint deadline);
+  // Retried: a handle names one lease for good. Repeated, it says revoked = false when the first
+  // was heard.
+  absl::StatusOr<v1::RevokeLeaseResponse> RevokeLease(const v1::RevokeLeaseRequest& request,
+                                                      TimePoint deadline,
+                                                      CallTrace* trace = nullptr);
+  // Retried, as all reads.
+  absl::StatusOr<v1::ExplainSessionResponse> ExplainSession(
+      const v1::ExplainSessionRequest& request, TimePoint deadline);
+  // Never retried: a repetition could undo the drain that somebody else began in between.
+  absl::StatusOr<v1::UndrainResponse> Undrain(const v1::UndrainRequest& request,
+                                              TimePoint deadline);
+
+  // The generated stubs, for calls that do not block, and for Drain, which is a stream. Not retried
+  // by anybody.
   v1::SessionBrokerService::Stub& sessions() { return *sessions_; }
+  v1::AdminService::Stub& admin() { return *admin_; }
 
  private:
   enum class Retry { kNo, kYes };
