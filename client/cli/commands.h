@@ -23,5 +23,11 @@ void AddStoreCommands(CLI::App& app, Context& context);
 void AddHealthCommand(CLI::App& app, Context& context);
 void AddRunCommand(CLI::App& app, Context& context);
 void AddWatchCommand(CLI::App& app, Context& context);
+void AddLeasesCommand(CLI::App& app, Context& context);
+void AddRevokeCommand(CLI::App& app, Context& context);
+void AddExplainCommand(CLI::App& app, Context& context);
+void AddDrainCommand(CLI::App& app, Context& context);
+void AddUndrainCommand(CLI::App& app, Context& context);
+void AddTopCommand(CLI::App& app, Context& context);
 
 }  // namespace sessionbroker::cli

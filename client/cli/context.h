@@ -12,6 +12,7 @@ namespace sessionbroker::cli {
 struct Context {
   std::string endpoint = "127.0.0.1:7400";
   Duration timeout = std::chrono::seconds(10);
+  bool timeout_given = false;  // On the command line.
   bool json = false;
 
   // Set by the command that was named; its result is the exit code.

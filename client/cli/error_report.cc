@@ -28,7 +28,10 @@ constexpr std::pair<const char*, const char*> kAdvice[] = {
     {"INIT_IN_PROGRESS", "wait for its initializer with --wait"},
     {"SESSION_ENDED", "acquire again for a new generation"},
     {"SUPERSEDED", "another call with this --request-id took its place"},
-    {"DRAINING", "the broker takes no new work; ask its operator"},
+    {"DRAINING",
+     "its operator lets nobody in for now: brokerctl undrain NAMESPACE, or undrain --all; see "
+     "which: brokerctl namespace list"},
+    {"UNDRAINED", "somebody lets Acquires in again; to drain it all the same, repeat the command"},
     {"SHUTTING_DOWN", "try again when the broker is back"},
     {"SESSION_NOT_FOUND", "see what there is: brokerctl list"},
     {"NAMESPACE_NOT_FOUND", "see what there is: brokerctl namespace list"},

@@ -74,6 +74,30 @@ std::string DescribeUsageError(const CLI::App& app, const CLI::Error& error) {
                       unknown.front(), "\"");
 }
 
+// In the order of --help.
+void AddCommands(CLI::App& app, Context& context) {
+  AddAcquireCommand(app, context);
+  AddActivateCommand(app, context);
+  AddRenewCommand(app, context);
+  AddReleaseCommand(app, context);
+  AddCheckpointCommand(app, context);
+  AddEndCommand(app, context);
+  AddSuspendCommand(app, context);
+  AddGetCommand(app, context);
+  AddListCommand(app, context);
+  AddWatchCommand(app, context);
+  AddLeasesCommand(app, context);
+  AddRevokeCommand(app, context);
+  AddExplainCommand(app, context);
+  AddDrainCommand(app, context);
+  AddUndrainCommand(app, context);
+  AddTopCommand(app, context);
+  AddNamespaceCommands(app, context);
+  AddStoreCommands(app, context);
+  AddHealthCommand(app, context);
+  AddRunCommand(app, context);
+}
+
 int Main(int argc, char** argv) {
   SilenceLibraries();
   Context context;
@@ -88,20 +112,7 @@ int Main(int argc, char** argv) {
                         "; see brokerctl --help\n");
   });
   AddGlobalFlags(app, context, timeout);
-  AddAcquireCommand(app, context);
-  AddActivateCommand(app, context);
-  AddRenewCommand(app, context);
-  AddReleaseCommand(app, context);
-  AddCheckpointCommand(app, context);
-  AddEndCommand(app, context);
-  AddSuspendCommand(app, context);
-  AddGetCommand(app, context);
-  AddListCommand(app, context);
-  AddWatchCommand(app, context);
-  AddNamespaceCommands(app, context);
-  AddStoreCommands(app, context);
-  AddHealthCommand(app, context);
-  AddRunCommand(app, context);
+  AddCommands(app, context);
   try {
     app.parse(argc, argv);
     if (timeout == Duration::zero()) {
@@ -112,6 +123,7 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
   if (timeout) context.timeout = *timeout;
+  context.timeout_given = timeout.has_value();
   const int code = context.action();
   if (std::fflush(stdout) != 0) {
     std::perror("brokerctl: stdout");

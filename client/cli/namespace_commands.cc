@@ -31,28 +31,21 @@ int GetNamespace(const std::string& name, const Context& context) {
 
 int ListNamespaces(const Context& context) {
   BrokerStub stub = context.Connect();
-  v1::ListNamespacesRequest request;
-  v1::ListNamespacesResponse all;
-  do {
-    const absl::StatusOr<v1::ListNamespacesResponse> page =
-        stub.ListNamespaces(request, context.Deadline());
-    if (!page.ok()) return ReportError(page.status(), context);
-    all.MergeFrom(*page);
-    request.set_page_token(page->next_page_token());
-  } while (!request.page_token().empty());
-  all.clear_next_page_token();
+  const absl::StatusOr<v1::ListNamespacesResponse> all = ListAllNamespaces(stub, context);
+  if (!all.ok()) return ReportError(all.status(), context);
   if (context.json) {
-    PrintJson(all);
+    PrintJson(*all);
     return kExitOk;
   }
   Table table({"NAME", "MAX SESSIONS", "INITIALIZING", "ACTIVE", "PINNED", "SUSPENDED", "LEASES",
-               "WAITERS"});
-  for (const v1::Namespace& entry : all.namespaces()) {
+               "WAITERS", "DRAINING"});
+  for (const v1::Namespace& entry : all->namespaces()) {
     const v1::NamespaceUsage& usage = entry.usage();
     table.AddRow({entry.name(), absl::StrCat(entry.config().max_sessions()),
                   absl::StrCat(usage.initializing()), absl::StrCat(usage.active()),
                   absl::StrCat(usage.pinned()), absl::StrCat(usage.suspended()),
-                  absl::StrCat(usage.leases()), absl::StrCat(usage.waiters())});
+                  absl::StrCat(usage.leases()), absl::StrCat(usage.waiters()),
+                  usage.draining() ? "yes" : ""});
   }
   Print(table);
   return kExitOk;

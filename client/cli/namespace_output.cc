@@ -48,8 +48,24 @@ void PrintNamespace(const v1::Namespace& entry) {
   table.AddRow({"leases", absl::StrCat(usage.leases())});
   table.AddRow({"waiters", absl::StrCat(usage.waiters())});
   table.AddRow({"subscribers", absl::StrCat(usage.subscribers())});
+  table.AddRow({"draining", usage.draining() ? "yes" : "no"});
   table.AddRow({"recovery until", FormatTime(usage.recovery_end_time())});
   Print(table);
+}
+
+absl::StatusOr<v1::ListNamespacesResponse> ListAllNamespaces(BrokerStub& stub,
+                                                             const Context& context) {
+  v1::ListNamespacesRequest request;
+  v1::ListNamespacesResponse all;
+  do {
+    const absl::StatusOr<v1::ListNamespacesResponse> page =
+        stub.ListNamespaces(request, context.Deadline());
+    if (!page.ok()) return page.status();
+    all.MergeFrom(*page);
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  all.clear_next_page_token();
+  return all;
 }
 
 }  // namespace sessionbroker::cli

@@ -39,6 +39,16 @@ std::string LeaseStatusName(v1::LeaseStatus status) {
   return std::string(absl::StripPrefix(v1::LeaseStatus_Name(status), "LEASE_STATUS_"));
 }
 
+std::string PinModeName(v1::PinMode mode) {
+  return std::string(absl::StripPrefix(v1::PinMode_Name(mode), "PIN_MODE_"));
+}
+
+std::string EventTypeName(v1::EventType type) {
+  const std::string name = v1::EventType_Name(type);
+  if (name.empty()) return absl::StrCat(static_cast<int>(type));
+  return std::string(absl::StripPrefix(name, "EVENT_TYPE_"));
+}
+
 std::string FormatTime(const google::protobuf::Timestamp& time) {
   if (time.seconds() == 0 && time.nanos() == 0) return "";
   return google::protobuf::util::TimeUtil::ToString(time);

@@ -26,6 +26,9 @@ void Print(const Table& table);
 // "ACTIVE" for SESSION_STATE_ACTIVE, and so on.
 std::string StateName(v1::SessionState state);
 std::string LeaseStatusName(v1::LeaseStatus status);
+std::string PinModeName(v1::PinMode mode);
+// The number of one of a later version.
+std::string EventTypeName(v1::EventType type);
 
 // "2024-05-01T12:00:00Z", "" for an unset time.
 std::string FormatTime(const google::protobuf::Timestamp& time);

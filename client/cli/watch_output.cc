@@ -5,7 +5,6 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "client/cli/error_report.h"
 #include "client/cli/output.h"
 
@@ -15,12 +14,6 @@ namespace {
 // What cannot be written is an empty object, so that the line is JSON in any case.
 std::string ToLine(const google::protobuf::Message& message) {
   return ToJson(message, JsonLayout::kOneLine).value_or("{}");
-}
-
-std::string TypeName(v1::EventType type) {
-  const std::string name = v1::EventType_Name(type);
-  if (name.empty()) return absl::StrCat(static_cast<int>(type));  // Of a later version.
-  return std::string(absl::StripPrefix(name, "EVENT_TYPE_"));
 }
 
 void Say(const std::string& line) { std::fprintf(stderr, "brokerctl: %s\n", line.c_str()); }
@@ -95,7 +88,7 @@ std::string WatchPrinter::FormatEvent(const v1::Event& event) {
   if (json_) return ToLine(event) + "\n";
   const v1::Session& session = event.session();
   return table_.Row({FormatTime(event.time()), absl::StrCat(event.revision()),
-                     TypeName(event.type()), session.key(), absl::StrCat(session.generation()),
+                     EventTypeName(event.type()), session.key(), absl::StrCat(session.generation()),
                      StateName(session.state()), absl::StrCat(session.pins()), event.holder(),
                      event.reason()});
 }

@@ -22,8 +22,9 @@ TEST(BrokerctlUsageTest, HelpAndVersionAreNoErrors) {
   EXPECT_EQ(help.code, 0);
   EXPECT_THAT(help.out, HasSubstr("Exit codes:"));
   for (const char* command :
-       {"acquire", "activate", "renew", "release", "checkpoint", "end", "suspend", "get", "list",
-        "watch", "namespace", "store", "health", "run"}) {
+       {"acquire", "activate", "renew",     "release", "checkpoint", "end",     "suspend",
+        "get",     "list",     "watch",     "leases",  "revoke",     "explain", "drain",
+        "undrain", "top",      "namespace", "store",   "health",     "run"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + command + "  "));
     EXPECT_EQ(RunCtl(kNobody, {command, "--help"}).code, 0) << command;
   }
@@ -55,6 +56,9 @@ TEST(BrokerctlUsageTest, WrongWordsAreTwoAndOneLine) {
       {"end", "a", "--if-generation", "x"},
       {"get"},
       {"list", "--state", "asleep"},
+      {"leases", "a"},
+      {"explain"},
+      {"top", "--interval", "soon"},
       {"namespace"},
       {"namespace", "set"},
       {"namespace", "set", "a"},
@@ -148,6 +152,13 @@ TEST(BrokerctlUsageTest, NobodyThereIsThreeAndSaysWhere) {
       {"list"},
       {"namespace", "get"},
       {"health"},
+      {"leases"},
+      {"revoke", "h"},
+      {"revoke", "--key", "a"},
+      {"explain", "a"},
+      {"drain", "a"},
+      {"undrain", "--all"},
+      {"top"},
       {"namespace", "list"},
       {"namespace", "delete", "a"},
       {"namespace", "set", "a", "--max-waiters", "1"},
