@@ -59,9 +59,11 @@ class Client {
   // Errors, by reason: WAIT_TIMEOUT, CAPACITY_EXHAUSTED, OWNER_CAPACITY_EXHAUSTED, QUEUE_FULL,
   // NAMESPACE_LIMIT, PIN_CONFLICT and INIT_IN_PROGRESS (only with wait_timeout 0), INIT_FAILED
   // (with the initializer's message), SESSION_ENDED (while waiting), SESSION_NOT_FOUND (only with
-  // IF_ABSENT_FAIL), INVALID_ARGUMENT (with the field). LEASE_LOST: the lease was granted and gone
-  // before it got here, acquire again. Without a reason: UNAVAILABLE, or DEADLINE_EXCEEDED, after
-  // which a pin may be left that lapses by its ttl.
+  // IF_ABSENT_FAIL), INVALID_ARGUMENT (with the field). UNAVAILABLE after retries for as long as
+  // options.timeout left time, not earlier than the broker asked for: DRAINING (an operator lets
+  // nobody in for now), SHUTTING_DOWN, STORE_UNAVAILABLE. LEASE_LOST: the lease was granted and
+  // gone before it got here, acquire again. Without a reason: UNAVAILABLE, or DEADLINE_EXCEEDED,
+  // after which a pin may be left that lapses by its ttl.
   absl::StatusOr<PinnedSession> Acquire(const AcquireOptions& options);
 
   // Runs `use` with the session pinned, and returns what it returns; before that, if this caller is

@@ -52,17 +52,29 @@ bool HeldLease::GiveUp() {
 }
 
 void HeldLease::Lose(const Loss& loss) {
-  std::unique_lock<std::mutex> lock(mu_);
-  if (state_ != State::kHeld) return;
+  if (MarkLost(loss)) TellLost();
+}
+
+bool HeldLease::MarkLost(const Loss& loss) {
+  std::lock_guard<std::mutex> lock(mu_);
+  if (state_ != State::kHeld) return false;
   state_ = State::kLost;
   loss_ = loss;
-  if (!on_lost_) return;
+  return true;
+}
+
+void HeldLease::TellLost() {
+  std::unique_lock<std::mutex> lock(mu_);
+  if (state_ != State::kLost || callback_told_ || !on_lost_) return;
   RunCallback(lock, std::exchange(on_lost_, nullptr));
 }
 
 void HeldLease::SetOnLost(OnLost callback) {
+  OnLost replaced;  // Destroyed after the lock, as below.
   std::unique_lock<std::mutex> lock(mu_);
   if (state_ == State::kLost && !callback_told_ && callback) {
+    // One that was to be told yet is not: there is one callback.
+    replaced.swap(on_lost_);
     RunCallback(lock, std::move(callback));
   } else {
     // The parameter outlives the lock, and what the earlier callback captured may come back here.

@@ -69,6 +69,10 @@ class HeldLease {
   bool GiveUp();
   // Ends the lease for its holder and tells the callback. No effect if it had ended before.
   void Lose(const Loss& loss);
+  // The two halves of that, for who must not run the callback: ends it, false if it had ended
+  // before; and tells the callback of one that was ended so.
+  bool MarkLost(const Loss& loss);
+  void TellLost();
 
   // Replaces the callback. If the lease is lost and no callback was told, `callback` is told here
   // and now.

@@ -78,7 +78,7 @@ absl::Status PinnedSession::Activate(const std::string& endpoint,
   if (checkpoint) request.mutable_activated()->set_checkpoint(*checkpoint);
   const TimePoint deadline = DeadlineIn(core_->options.call_timeout);
   absl::StatusOr<v1::ActivateResponse> response = core_->stub.Activate(request, deadline);
-  if (!response.ok()) return response.status();
+  if (!response.ok()) return Heed(response.status());
   must_initialize_ = false;
   checkpoint_.reset();  // Up to a MiB that nobody needs any more.
   session_.MergeFrom(response->session());
@@ -109,7 +109,19 @@ absl::Status PinnedSession::Checkpoint(const std::string& data) {
   v1::CheckpointRequest request;
   request.set_lease_id(lease_->id());
   request.set_data(data);
-  return core_->stub.Checkpoint(request, DeadlineIn(core_->options.call_timeout)).status();
+  return Heed(core_->stub.Checkpoint(request, DeadlineIn(core_->options.call_timeout)).status());
+}
+
+absl::Status PinnedSession::Heed(absl::Status status) {
+  const ErrorDetails details = GetErrorDetails(status);
+  if (details.reason != "LEASE_LOST") return status;
+  Loss loss = {v1::LEASE_STATUS_UNKNOWN, absl::OkStatus()};
+  const auto named = details.metadata.find("status");
+  if (named != details.metadata.end()) {
+    v1::LeaseStatus_Parse(absl::StrCat("LEASE_STATUS_", named->second), &loss.status);
+  }
+  core_->renewer.Lose(lease_, loss);
+  return status;
 }
 
 absl::Status PinnedSession::Release(v1::Disposition disposition) {

@@ -31,10 +31,12 @@ struct ClientCore;
 //
 // The lease can be lost all the same: End, an operator, the namespace's max_hold, or a broker that
 // was not reached for a whole ttl (counted from before the last renewal that it answered was sent).
-// Then lost() turns true, no later than somebody else can get hold of the session by it; the
-// on-lost callback follows. Work that must not overlap with the next holder's checks lost() before
-// each step, and hands fencing_token() to the resource, which refuses an older one: only the
-// resource can rule out the step that was under way.
+// Then lost() turns true and the on-lost callback follows: where the broker has taken the lease,
+// with the next renewal (at a third of the ttl) or the next call that it refuses as LEASE_LOST;
+// where it lapsed, no later than somebody else can get hold of the session by it. Work that must
+// not overlap with the next holder's checks lost() before each step, and hands fencing_token() to
+// the resource, which refuses an older one: only the resource can rule out the step that was under
+// way, or those until a lease that was taken is known to be.
 //
 // Movable. Not thread-safe, except lost(), loss() and the other const methods. Its Client must
 // outlive it. A pin that was moved from, or default-constructed, holds nothing: valid() is false,
@@ -146,6 +148,9 @@ class PinnedSession {
   // `data`: the checkpoint, if not null.
   absl::Status SendRelease(v1::Disposition disposition, const std::string* data,
                            TimePoint deadline);
+  // Returns `status`; if it says that the lease is lost, that is known from then on, and not only
+  // by the next renewal.
+  absl::Status Heed(absl::Status status);
   // Why GiveUp() said no, in words.
   absl::Status NotHeldError() const;
   // Releases unless that was done, and lets go of everything.

@@ -26,6 +26,7 @@ struct Renewer::RenewCall {
   std::unique_ptr<grpc::ClientAsyncResponseReader<v1::RenewResponse>> reader;
   std::vector<std::shared_ptr<HeldLease>> leases;
   TimePoint sent;
+  double jitter = 0;  // Of when its leases are next due.
 };
 
 Renewer::Renewer(v1::SessionBrokerService::Stub& stub, std::string holder,
@@ -48,7 +49,7 @@ void Renewer::Add(std::shared_ptr<HeldLease> lease) {
   Entry entry;
   const TimePoint sent = lease->expiry() - lease->ttl();
   entry.lease = std::move(lease);
-  ScheduleLocked(entry, sent);
+  ScheduleLocked(entry, sent, NewJitterLocked());
   if (entry.due < sleeping_until_) WakeLocked();
   entries_.emplace(entry.lease.get(), std::move(entry));
 }
@@ -56,6 +57,14 @@ void Renewer::Add(std::shared_ptr<HeldLease> lease) {
 void Renewer::Remove(const HeldLease& lease) {
   std::lock_guard<std::mutex> lock(mu_);
   entries_.erase(&lease);
+}
+
+void Renewer::Lose(const std::shared_ptr<HeldLease>& lease, const Loss& loss) {
+  if (!lease->MarkLost(loss)) return;
+  std::lock_guard<std::mutex> lock(mu_);
+  entries_.erase(lease.get());
+  to_tell_.push_back(lease);
+  WakeLocked();
 }
 
 size_t Renewer::lease_count() const {
@@ -104,9 +113,13 @@ bool Renewer::NextUntil(TimePoint until, void*& tag, bool& ok) {
 TimePoint Renewer::RunOnce(TimePoint now) {
   std::vector<std::pair<std::shared_ptr<HeldLease>, absl::Status>> over;
   std::vector<std::shared_ptr<HeldLease>> to_send;
+  std::vector<std::shared_ptr<HeldLease>> to_tell;
   TimePoint until = now + kLongestSleep;
+  double jitter = 0;
   {
     std::lock_guard<std::mutex> lock(mu_);
+    to_tell.swap(to_tell_);
+    jitter = NewJitterLocked();
     // Looking at all of them is cheap next to a request, and a request is what nearly every turn of
     // the loop either sends or answers.
     const bool anything_due = std::any_of(entries_.begin(), entries_.end(),
@@ -120,7 +133,7 @@ TimePoint Renewer::RunOnce(TimePoint now) {
       }
       if (anything_due && entry.earliest <= now) {
         to_send.push_back(entry.lease);
-        ScheduleLocked(entry, now);
+        ScheduleLocked(entry, now, jitter);
       }
       until = std::min({until, entry.due, entry.lease->expiry()});
       ++it;
@@ -129,17 +142,20 @@ TimePoint Renewer::RunOnce(TimePoint now) {
   }
   for (size_t first = 0; first < to_send.size(); first += kMaxLeasesInCall) {
     const size_t last = std::min(first + kMaxLeasesInCall, to_send.size());
-    StartCall({to_send.begin() + first, to_send.begin() + last}, now);
+    StartCall({to_send.begin() + first, to_send.begin() + last}, now, jitter);
   }
   for (const auto& [lease, last_error] : over) {
     lease->Lose({v1::LEASE_STATUS_UNSPECIFIED, last_error});
   }
+  for (const std::shared_ptr<HeldLease>& lease : to_tell) lease->TellLost();
   return until;
 }
 
-void Renewer::StartCall(std::vector<std::shared_ptr<HeldLease>> leases, TimePoint now) {
+void Renewer::StartCall(std::vector<std::shared_ptr<HeldLease>> leases, TimePoint now,
+                        double jitter) {
   auto call = std::make_unique<RenewCall>();
   call->sent = now;
+  call->jitter = jitter;
   v1::RenewRequest request;
   request.set_holder(holder_);
   TimePoint deadline = now;  // An answer after the last expiry helps nobody.
@@ -163,16 +179,16 @@ void Renewer::FinishCall(std::unique_ptr<RenewCall> call) {
     status =
         absl::InternalError("the broker answered for another number of leases than it was asked");
   }
+  if (!status.ok()) {
+    HandleFailure(*call, status);
+    return;
+  }
   for (size_t i = 0; i < expected; ++i) {
-    if (status.ok()) {
-      HandleResult(call->leases[i], call->sent, call->response.results(static_cast<int>(i)));
-    } else {
-      HandleFailure(*call->leases[i], status);
-    }
+    HandleResult(*call, call->leases[i], call->response.results(static_cast<int>(i)));
   }
 }
 
-void Renewer::HandleResult(const std::shared_ptr<HeldLease>& lease, TimePoint sent,
+void Renewer::HandleResult(const RenewCall& call, const std::shared_ptr<HeldLease>& lease,
                            const v1::RenewResult& result) {
   if (result.status() != v1::LEASE_STATUS_HELD) {
     Remove(*lease);
@@ -182,31 +198,45 @@ void Renewer::HandleResult(const std::shared_ptr<HeldLease>& lease, TimePoint se
     lease->Lose({named ? result.status() : v1::LEASE_STATUS_UNKNOWN, absl::OkStatus()});
     return;
   }
-  lease->Extend(sent, result.has_ttl() ? FromProto(result.ttl()) : lease->ttl());
+  lease->Extend(call.sent, result.has_ttl() ? FromProto(result.ttl()) : lease->ttl());
   std::lock_guard<std::mutex> lock(mu_);
   auto it = entries_.find(lease.get());
   if (it == entries_.end()) return;
   it->second.failures = 0;
   it->second.last_error = absl::OkStatus();
-  ScheduleLocked(it->second, lease->expiry() - lease->ttl());
+  ScheduleLocked(it->second, lease->expiry() - lease->ttl(), call.jitter);
 }
 
-void Renewer::HandleFailure(const HeldLease& lease, const absl::Status& error) {
+void Renewer::HandleFailure(const RenewCall& call, const absl::Status& error) {
+  const Duration asked_for = GetErrorDetails(error).retry_after.value_or(Duration::zero());
+  const TimePoint now = SteadyClock::now();
+  // By failures in a row: one pause for all leases that have as many, which therefore stay
+  // together.
+  absl::flat_hash_map<int, Duration> pauses;
   std::lock_guard<std::mutex> lock(mu_);
-  auto it = entries_.find(&lease);
-  if (it == entries_.end()) return;
-  Entry& entry = it->second;
-  entry.last_error = error;
-  const Duration pause = BackoffDelay(policy_, ++entry.failures, random_);
-  entry.due = std::min(entry.due, SteadyClock::now() + pause);
-  entry.earliest = entry.due;
+  for (const std::shared_ptr<HeldLease>& lease : call.leases) {
+    auto it = entries_.find(lease.get());
+    if (it == entries_.end()) continue;
+    Entry& entry = it->second;
+    entry.last_error = error;
+    const auto [pause, first] = pauses.try_emplace(++entry.failures);
+    if (first) pause->second = BackoffDelay(policy_, entry.failures, random_);
+    // Not added to now, which a long retry_after could overflow.
+    const Duration left = entry.due - now;
+    entry.due = now + std::min(left, std::max(pause->second, asked_for));
+    entry.earliest = entry.due;
+  }
 }
 
-void Renewer::ScheduleLocked(Entry& entry, TimePoint from) {
+double Renewer::NewJitterLocked() {
+  return std::uniform_real_distribution<double>(0, 0.1)(random_);
+}
+
+void Renewer::ScheduleLocked(Entry& entry, TimePoint from, double jitter) {
   const Duration third = entry.lease->ttl() / 3;
-  std::uniform_int_distribution<Duration::rep> jitter(-third.count() / 10, third.count() / 10);
   entry.earliest = from + third * 9 / 10;
-  entry.due = from + third + Duration(jitter(random_));
+  entry.due = from + third +
+              Duration(static_cast<Duration::rep>(static_cast<double>(third.count()) * jitter));
 }
 
 void Renewer::WakeLocked() {

@@ -25,10 +25,13 @@ namespace sessionbroker {
 //
 // One thread does it for all leases. It never waits for an answer: requests are asynchronous, so a
 // broker that hangs delays neither another lease's renewal nor the moment at which a lease is
-// declared lost. A request carries every lease that is within its +-10 % (at most 1000 a request),
-// which makes a few large requests out of many leases. A request without an answer is not waited
-// for: the lease is due again a third of its ttl later; after UNAVAILABLE and other failures it is
-// due after the backoff of the policy, and at least every third of its ttl.
+// declared lost. A lease is due up to 10 % after its third, by chance, and a request carries every
+// lease that is less than 10 % before it (at most 1000 a request). Leases that went in one request
+// are due together the next time, too: chance is for the request, because with a chance of their
+// own they would part again. That makes a few large requests out of many leases, however they were
+// acquired. A request without an answer is not waited for: the lease is due again a third of its
+// ttl later; after UNAVAILABLE and other failures it is due after the backoff of the policy, or as
+// the broker asks for (RetryInfo), and at least every third of its ttl.
 //
 // On-lost callbacks run on that thread; one that blocks holds up the renewals of all.
 //
@@ -46,6 +49,9 @@ class Renewer {
   void Add(std::shared_ptr<HeldLease> lease);
   // Renews it no longer. No effect if it was lost or removed before.
   void Remove(const HeldLease& lease);
+  // For who learns otherwise than by a renewal that the lease is over: it is lost when this
+  // returns, and its callback is told by the thread. No effect if it had ended before.
+  void Lose(const std::shared_ptr<HeldLease>& lease, const Loss& loss);
 
   size_t lease_count() const;
 
@@ -64,14 +70,17 @@ class Renewer {
   bool NextUntil(TimePoint until, void*& tag, bool& ok);
   // Sends what is due, loses what is over, and says when to come again.
   TimePoint RunOnce(TimePoint now);
-  void StartCall(std::vector<std::shared_ptr<HeldLease>> leases, TimePoint now);
+  void StartCall(std::vector<std::shared_ptr<HeldLease>> leases, TimePoint now, double jitter);
   void FinishCall(std::unique_ptr<RenewCall> call);
-  void HandleResult(const std::shared_ptr<HeldLease>& lease, TimePoint sent,
+  void HandleResult(const RenewCall& call, const std::shared_ptr<HeldLease>& lease,
                     const v1::RenewResult& result);
-  void HandleFailure(const HeldLease& lease, const absl::Status& error);
+  void HandleFailure(const RenewCall& call, const absl::Status& error);
 
+  // By how much of its third a lease is due later, so that not all clients of a broker that was
+  // away come at once.
+  double NewJitterLocked();
   // Sets when `entry` is next renewed, counted from `from`.
-  void ScheduleLocked(Entry& entry, TimePoint from);
+  void ScheduleLocked(Entry& entry, TimePoint from, double jitter);
   void WakeLocked();
 
   v1::SessionBrokerService::Stub& stub_;
@@ -82,6 +91,7 @@ class Renewer {
 
   mutable std::mutex mu_;  // Guards all that follows. HeldLease's lock comes after it.
   absl::flat_hash_map<const HeldLease*, Entry> entries_;
+  std::vector<std::shared_ptr<HeldLease>> to_tell_;  // Lost, and their callbacks were not told.
   std::mt19937_64 random_;
   bool stopping_ = false;
   TimePoint sleeping_until_;

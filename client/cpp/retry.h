@@ -7,7 +7,7 @@
 namespace sessionbroker {
 
 // How calls are repeated that found the broker UNAVAILABLE (not reached, shutting down, starting,
-// its store failing), or that its server cancelled without a reason, which is returned as
+// draining, its store failing), or that its server cancelled without a reason, which is returned as
 // UNAVAILABLE. No other error is ever retried, and no call whose repetition could do something
 // twice: see BrokerStub for which are.
 struct RetryPolicy {

@@ -251,6 +251,35 @@ TEST_F(AcquireTest, RetriesEndAtTheDeadlineWithTheLastError) {
   EXPECT_LE(SteadyClock::now() - start, seconds(4));
 }
 
+grpc::Status Draining() {
+  return MakeBrokerError({.code = grpc::StatusCode::UNAVAILABLE,
+                          .message = "namespace 'default' is drained",
+                          .reason = "DRAINING",
+                          .retry_after_seconds = 1});
+}
+
+TEST_F(AcquireTest, ADrainThatEndsInTimeIsWaitedFor) {
+  fake_.FailNext("Acquire", Draining());
+
+  // Also by who waits for nobody else.
+  absl::StatusOr<PinnedSession> pin =
+      client_.Acquire({.key = "a", .wait_timeout = Duration::zero(), .timeout = seconds(20)});
+
+  EXPECT_TRUE(pin.ok()) << pin.status();
+  EXPECT_EQ(fake_.calls("Acquire"), 2);
+}
+
+TEST_F(AcquireTest, ADrainThatDoesNotEndInTimeIsTheError) {
+  fake_.FailNext("Acquire", Draining(), 1'000'000);
+
+  const absl::Status status = client_.Acquire({.key = "a", .timeout = milliseconds(1500)}).status();
+
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_EQ(GetErrorDetails(status).reason, "DRAINING");
+  EXPECT_EQ(GetErrorDetails(status).retry_after, seconds(1));
+  EXPECT_EQ(fake_.calls("Acquire"), 2);  // No sooner than the broker asks for.
+}
+
 TEST_F(AcquireTest, ARetryWaitsAsLongAsTheBrokerAsks) {
   fake_.FailNext("Acquire", MakeBrokerError({.code = grpc::StatusCode::UNAVAILABLE,
                                              .message = "shutting down",

@@ -138,6 +138,24 @@ TEST(HeldLeaseTest, ACallbackThatComesAfterTheLossIsToldAtOnce) {
   EXPECT_THAT(told, testing::ElementsAre("unreachable"));
 }
 
+// Between the two halves of a loss that somebody else tells.
+TEST(HeldLeaseTest, ACallbackThatIsSetBeforeTheLossIsToldIsTheOnlyOneTold) {
+  HeldLease lease("a", hours(1), SteadyClock::now());
+  std::vector<std::string> told;
+  lease.SetOnLost([&](const Loss&) { told.push_back("first"); });
+  ASSERT_TRUE(lease.MarkLost({v1::LEASE_STATUS_EXPIRED, absl::OkStatus()}));
+  EXPECT_TRUE(lease.lost());
+  EXPECT_THAT(told, testing::IsEmpty());
+
+  lease.SetOnLost([&](const Loss&) { told.push_back("second"); });
+  lease.SetOnLost([&](const Loss&) { told.push_back("third"); });
+  lease.TellLost();
+
+  EXPECT_THAT(told, testing::ElementsAre("second"));
+  EXPECT_FALSE(lease.MarkLost({v1::LEASE_STATUS_REVOKED, absl::OkStatus()}));
+  EXPECT_EQ(lease.loss()->status, v1::LEASE_STATUS_EXPIRED);
+}
+
 TEST(HeldLeaseTest, WhatWasGivenUpIsNotLostAfterwards) {
   HeldLease lease("a", hours(1), SteadyClock::now());
   bool told = false;

@@ -108,6 +108,48 @@ TEST_F(RenewalTest, ManyLeasesShareFewRequestsOfAtMostAThousand) {
   EXPECT_EQ(fake_.renewals().at(0).holder(), "tester");
 }
 
+TEST_F(RenewalTest, LeasesThatFailTogetherAreRepeatedTogether) {
+  auto stub = v1::SessionBrokerService::NewStub(MakeChannel(fake_.endpoint()));
+  Renewer renewer(*stub, "tester", RetryPolicy(), /*seed=*/7);
+  fake_.FailNext("Renew", broker::UnavailableStatus(), 3 * 4);
+  const TimePoint sent = SteadyClock::now() - seconds(8);
+  for (int i = 0; i < 2500; ++i) {
+    renewer.Add(std::make_shared<HeldLease>("many-" + std::to_string(i), seconds(30), sent));
+  }
+  ASSERT_LT(SteadyClock::now() - sent, seconds(9)) << "too slow to tell";
+
+  ASSERT_TRUE(Await([&] { return renewer.lease_count() == 0; }));
+
+  EXPECT_EQ(fake_.calls("Renew"), 3 * 5);
+}
+
+TEST_F(RenewalTest, ARenewalWaitsAsLongAsTheBrokerAsks) {
+  const auto busy = broker::MakeBrokerError(
+      {.code = grpc::StatusCode::UNAVAILABLE, .reason = "SHUTTING_DOWN", .retry_after_seconds = 1});
+  fake_.FailNext("Renew", busy);
+  PinnedSession pin = MustAcquire("a", seconds(6));
+  ASSERT_TRUE(Await([&] { return fake_.calls("Renew") == 1; }));
+  const TimePoint refused = SteadyClock::now();
+
+  ASSERT_TRUE(Await([&] { return fake_.calls("Renew") == 2; }));
+
+  EXPECT_GE(SteadyClock::now() - refused, milliseconds(950));  // The backoff is 50 ms at most.
+  EXPECT_FALSE(pin.lost());
+}
+
+// However long that is, the lease must not lapse meanwhile.
+TEST_F(RenewalTest, ARenewalWaitsNoLongerThanAThirdOfItsTtl) {
+  const auto busy = broker::MakeBrokerError({.code = grpc::StatusCode::UNAVAILABLE,
+                                             .reason = "SHUTTING_DOWN",
+                                             .retry_after_seconds = 1'000'000'000});
+  fake_.FailNext("Renew", busy);
+  PinnedSession pin = MustAcquire("a", seconds(6));
+
+  ASSERT_TRUE(Await([&] { return fake_.calls("Renew") == 2; }));
+
+  EXPECT_FALSE(pin.lost());
+}
+
 TEST_F(RenewalTest, APinLearnsWhatBecameOfItsLease) {
   PinnedSession pin = MustAcquire("a", seconds(1));
   PinnedSession other = MustAcquire("b", seconds(1));
@@ -121,6 +163,36 @@ TEST_F(RenewalTest, APinLearnsWhatBecameOfItsLease) {
   EXPECT_TRUE(pin.lost());
   EXPECT_EQ(pin.loss()->status, v1::LEASE_STATUS_SESSION_ENDED);
   EXPECT_FALSE(other.lost());
+}
+
+// B10
+TEST_F(RenewalTest, ACallThatIsRefusedMakesTheLossKnownAtOnce) {
+  PinnedSession pin = MustAcquire("a", hours(1));  // Renewed in 20 minutes.
+  LossRecorder recorder;
+  pin.OnLost(recorder.callback());
+  fake_.FailNext("Checkpoint",
+                 broker::MakeBrokerError({.code = grpc::StatusCode::FAILED_PRECONDITION,
+                                          .reason = "LEASE_LOST",
+                                          .metadata = {{"status", "REVOKED"}}}));
+
+  EXPECT_EQ(GetErrorDetails(pin.Checkpoint("state")).reason, "LEASE_LOST");
+
+  EXPECT_TRUE(pin.lost());
+  EXPECT_EQ(pin.loss()->status, v1::LEASE_STATUS_REVOKED);
+  EXPECT_TRUE(Await([&] { return !recorder.told().empty(); }));
+  EXPECT_THAT(recorder.told(), testing::ElementsAre("REVOKED"));
+  EXPECT_EQ(GetErrorDetails(pin.Release()).reason, "LEASE_LOST");
+  EXPECT_EQ(fake_.calls("Release"), 0);
+}
+
+TEST_F(RenewalTest, AnActivationThatIsRefusedMakesTheLossKnownAtOnce) {
+  PinnedSession pin = MustAcquire("a", hours(1));
+  fake_.EndLease(pin.lease_id(), v1::LEASE_STATUS_EXPIRED);
+
+  EXPECT_EQ(GetErrorDetails(pin.Activate("here")).reason, "LEASE_LOST");
+
+  EXPECT_TRUE(pin.lost());
+  EXPECT_EQ(pin.loss()->status, v1::LEASE_STATUS_UNKNOWN);  // The broker did not say.
 }
 
 TEST_F(RenewalTest, WithoutABrokerALeaseIsLostWithinItsTtl) {

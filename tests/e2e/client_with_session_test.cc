@@ -83,8 +83,8 @@ TEST_F(WithSessionTest, TellsWhyInitializeFailed) {
 
 TEST_F(WithSessionTest, UsesNothingThatCouldNotBeActivated) {
   fake_.FailNext("Activate", MakeBrokerError({.code = grpc::StatusCode::FAILED_PRECONDITION,
-                                              .message = "too late",
-                                              .reason = "LEASE_LOST"}));
+                                              .message = "not yours",
+                                              .reason = "NOT_INITIALIZER"}));
 
   const absl::Status status = client_.WithSession(
       "a", [](PinnedSession&) -> absl::StatusOr<std::string> { return "10.0.0.7:1"; },
@@ -93,7 +93,7 @@ TEST_F(WithSessionTest, UsesNothingThatCouldNotBeActivated) {
         return absl::OkStatus();
       });
 
-  EXPECT_EQ(GetErrorDetails(status).reason, "LEASE_LOST");
+  EXPECT_EQ(GetErrorDetails(status).reason, "NOT_INITIALIZER");
   EXPECT_EQ(fake_.held_leases(), 0);
 }
 

@@ -75,6 +75,11 @@ void TcpProxy::Cut() {
   connections_.clear();
 }
 
+void TcpProxy::Mute() {
+  std::lock_guard<std::mutex> lock(mu_);
+  for (Connection& connection : connections_) connection.muted = true;
+}
+
 int TcpProxy::connections() const {
   std::lock_guard<std::mutex> lock(mu_);
   return std::count_if(connections_.begin(), connections_.end(), [](const Connection& connection) {
@@ -102,10 +107,14 @@ void TcpProxy::Accept() {
   Connection& connection = connections_.emplace_back();
   connection.client.fd = client;
   connection.server.fd = server;
+  ++accepted_;
 }
 
 void TcpProxy::Move(Side& from, Side& to, Mode mode, bool readable, Connection& connection) {
-  if (mode == Mode::kForward && !to.pending.empty()) {
+  if (connection.muted) mode = Mode::kSwallow;
+  if (mode == Mode::kSwallow) to.pending.clear();
+  const auto now = std::chrono::steady_clock::now();
+  if (mode == Mode::kForward && !to.pending.empty() && now >= to.due) {
     const ssize_t sent = send(to.fd, to.pending.data(), to.pending.size(), MSG_NOSIGNAL);
     if (sent > 0) to.pending.erase(0, sent);
     if (sent < 0 && errno != EAGAIN) connection.dead = true;
@@ -114,7 +123,9 @@ void TcpProxy::Move(Side& from, Side& to, Mode mode, bool readable, Connection& 
   char buffer[kBuffer];
   const ssize_t got = recv(from.fd, buffer, sizeof(buffer), 0);
   if (got > 0) {
-    if (mode == Mode::kForward) to.pending.assign(buffer, got);
+    if (mode != Mode::kForward) return;
+    to.pending.assign(buffer, got);
+    to.due = now + delay_.load();
   } else if (got == 0 || errno != EAGAIN) {
     from.closed = true;
     if (mode == Mode::kForward) connection.dead = true;
@@ -128,9 +139,10 @@ void TcpProxy::Loop() {
     std::vector<pollfd> polled = {{listener_, POLLIN, 0}, {wake_[0], POLLIN, 0}};
     {
       std::lock_guard<std::mutex> lock(mu_);
-      const auto events = [](const Side& side, const Side& other, Mode from_it, Mode to_it) {
+      const auto now = std::chrono::steady_clock::now();
+      const auto events = [now](const Side& side, const Side& other, Mode from_it, Mode to_it) {
         const bool reads = !side.closed && from_it != Mode::kHold && other.pending.empty();
-        const bool writes = to_it == Mode::kForward && !side.pending.empty();
+        const bool writes = to_it == Mode::kForward && !side.pending.empty() && now >= side.due;
         return static_cast<short>((reads ? POLLIN : 0) | (writes ? POLLOUT : 0));
       };
       // One that waits for nothing would be told of its peer's end again and again.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <mutex>
@@ -32,21 +33,30 @@ class TcpProxy {
   // For the connections that there are, and for those to come.
   void SetToServer(Mode mode) { to_server_ = mode; }
   void SetToClient(Mode mode) { to_client_ = mode; }
+  // Whatever comes from now on is passed on that much later, in either direction.
+  void SetDelay(std::chrono::milliseconds delay) { delay_ = delay; }
   // Resets all connections, to both sides, as the system does for a process that is killed.
   void Cut();
+  // The connections that there are swallow everything from now on, in both directions; new ones are
+  // as good as any.
+  void Mute();
 
+  // Connections that there ever were.
+  int accepted() const { return accepted_; }
   // Connections that neither side has closed.
   int connections() const;
 
  private:
   struct Side {
     int fd = -1;
-    std::string pending;  // Read from the other side, not yet written to this one.
-    bool closed = false;  // By its peer.
+    std::string pending;  // Read from the other side, not yet written to this one,
+    std::chrono::steady_clock::time_point due;  // and not before this.
+    bool closed = false;                        // By its peer.
   };
   struct Connection {
     Side client, server;
     bool dead = false;
+    bool muted = false;
   };
 
   void Loop();
@@ -62,6 +72,8 @@ class TcpProxy {
   std::string address_;
   std::atomic<Mode> to_server_ = Mode::kForward;
   std::atomic<Mode> to_client_ = Mode::kForward;
+  std::atomic<std::chrono::milliseconds> delay_ = std::chrono::milliseconds(0);
+  std::atomic<int> accepted_ = 0;
   std::atomic<bool> stopping_ = false;
   mutable std::mutex mu_;
   std::list<Connection> connections_;  // Guarded by mu_.
