@@ -102,7 +102,7 @@ class ClientNetworkTest : public testing::Test {
                      const std::function<bool()>& was_carried_out) {
     Connect();
     proxy_.SetToClient(Mode::kSwallow);
-    std::thread caller(call);
+    std::jthread caller(call);
     EXPECT_TRUE(Await(was_carried_out));
     Heal();
     caller.join();
@@ -127,7 +127,7 @@ TEST_F(ClientNetworkTest, AnAcquireThatIsCutOffWhileItWaitsGoesOnWaiting) {
       direct_.Acquire({.key = "a", .mode = v1::PIN_MODE_EXCLUSIVE});
   ASSERT_TRUE(holder.ok() && holder->Activate("here").ok());
   absl::StatusOr<PinnedSession> pin = absl::UnknownError("not acquired");
-  std::thread waiter([&] { pin = client_.Acquire({.key = "a"}); });
+  std::jthread waiter([&] { pin = client_.Acquire({.key = "a"}); });
   ASSERT_TRUE(Await([&] { return Usage().waiters() == 1; }));
   const int before = proxy_.accepted();
 

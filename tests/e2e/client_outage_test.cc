@@ -134,7 +134,7 @@ TEST_P(ClientOutageTest, AnAcquireThatTheBrokerDiedUnderIsAnsweredByTheNext) {
       client.Acquire({.key = "a", .mode = v1::PIN_MODE_EXCLUSIVE});
   ASSERT_TRUE(exclusive.ok() && exclusive->Activate("here").ok());
   absl::StatusOr<PinnedSession> waited = absl::UnknownError("not acquired");
-  std::thread waiter([&] { waited = client.Acquire({.key = "a", .timeout = seconds(60)}); });
+  std::jthread waiter([&] { waited = client.Acquire({.key = "a", .timeout = seconds(60)}); });
   ASSERT_TRUE(Await([&] {
     v1::GetNamespaceRequest request;
     request.set_name("default");
@@ -161,7 +161,7 @@ TEST_P(ClientOutageTest, AnActivationThatComesAfterTheBrokerDiedIsLost) {
   ASSERT_TRUE(pin.ok()) << pin.status();
   Kill();
   absl::Status activated;
-  std::thread initializer([&] { activated = pin->Activate("here"); });
+  std::jthread initializer([&] { activated = pin->Activate("here"); });
 
   StartAgain();
 
