@@ -12,7 +12,7 @@
 namespace broker {
 
 // Every series the broker has, under its name; docs/METRICS.md is the same list for people. The
-// only place where a series is named.
+// only place, with the files it is made of, where a series is named.
 //
 // A series of a namespace is there for as long as the namespace is, from zero on, so that the first
 // occurrence of anything is seen as an increase. Labels are the namespace and words of ours: their

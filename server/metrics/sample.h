@@ -81,6 +81,16 @@ struct NamespaceSample {
   std::vector<NamedCount> events_published;  // By type.
 };
 
+// One method of the contract: its calls.
+struct RpcMethodSample {
+  std::string type;  // "unary" and so on, as the label has it.
+  std::string service;
+  std::string name;
+  uint64_t started = 0;
+  std::vector<NamedCount> handled;  // By code, every code.
+  Histogram handling;               // In seconds.
+};
+
 // What is kept on disk, in numbers.
 struct StoreSample {
   bool healthy = false;
@@ -101,6 +111,7 @@ struct BrokerSample {
   std::vector<NamespaceSample> namespaces;
   Duration event_loop_lag{};
   std::vector<NamedCount> streams_ended;  // By reason.
+  std::vector<RpcMethodSample> rpc_methods;
   uint64_t clock_stalls = 0;
   Duration clock_lateness{};         // Of all stalls together.
   std::optional<StoreSample> store;  // Absent: nothing is kept on disk.

@@ -89,6 +89,7 @@ void AcquireReactor::FinishLocked(const grpc::Status& status) {
   if (finished_) return;
   finished_ = true;
   pending_.reset();  // Lets go of the namespace's table.
+  counted_.Finish(status.error_code());
   Finish(status);
 }
 

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "server/base/mutex.h"
 #include "server/broker/broker.h"
+#include "server/rpc/call_counts.h"
 #include "server/rpc/open_calls.h"
 #include "server/session/types.h"
 #include "sessionbroker/v1/broker.pb.h"
@@ -63,7 +64,11 @@ class AcquireReactor final : public grpc::ServerUnaryReactor, public AcquireObse
  private:
   AcquireReactor(const grpc::CallbackServerContext& context, Broker& broker, OpenCalls& open,
                  grpc::ByteBuffer* response)
-      : context_(context), broker_(broker), open_(open), response_(response) {
+      : context_(context),
+        broker_(broker),
+        open_(open),
+        counted_(open.counts(), *sessionbroker::v1::AcquireRequest::descriptor(), context),
+        response_(response) {
     open_.Enter();
   }
 
@@ -73,6 +78,7 @@ class AcquireReactor final : public grpc::ServerUnaryReactor, public AcquireObse
   const grpc::CallbackServerContext& context_;
   Broker& broker_;
   OpenCalls& open_;
+  const CountedCall counted_;
   grpc::ByteBuffer* const response_;
   std::shared_ptr<AcquireReactor> self_;  // Set in Start(), dropped in OnDone().
 

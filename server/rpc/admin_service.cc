@@ -42,7 +42,7 @@ grpc::ServerUnaryReactor* AdminService::GetNamespace(grpc::CallbackServerContext
                                                      const grpc::ByteBuffer* in,
                                                      grpc::ByteBuffer* out) {
   return ServeUnary<pb::GetNamespaceRequest, pb::GetNamespaceResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
+      context, in, out, open_, [this](const auto& request, auto& response) {
         ToProto(broker_.GetNamespace(request.name()), *response.mutable_namespace_());
         return absl::OkStatus();
       });
@@ -69,7 +69,7 @@ grpc::ServerUnaryReactor* AdminService::ListNamespaces(grpc::CallbackServerConte
                                                        const grpc::ByteBuffer* in,
                                                        grpc::ByteBuffer* out) {
   return ServeUnary<pb::ListNamespacesRequest, pb::ListNamespacesResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
+      context, in, out, open_, [this](const auto& request, auto& response) {
         return ListSomeNamespaces(broker_, request, response);
       });
 }

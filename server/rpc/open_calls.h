@@ -7,13 +7,17 @@
 #include "absl/base/thread_annotations.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
+#include "server/rpc/call_counts.h"
 
 namespace broker {
 
-// Counts the calls whose answers have not gone out, so that a shutdown can wait for them.
-// Thread-safe.
+// The calls of a server: how many there are whose answers have not gone out, so that a shutdown can
+// wait for them; and, for the metrics, how many there were. Thread-safe.
 class OpenCalls {
  public:
+  // `clock`: see CallCounts.
+  explicit OpenCalls(const Clock& clock) : counts_(clock) {}
+
   void Enter() { count_.fetch_add(1, std::memory_order_relaxed); }
   void Leave() ABSL_LOCKS_EXCLUDED(mu_) {
     if (count_.fetch_sub(1, std::memory_order_seq_cst) != 1) return;
@@ -21,6 +25,9 @@ class OpenCalls {
     MutexLock lock(mu_);
     none_.NotifyAll();
   }
+
+  CallCounts& counts() { return counts_; }
+  const CallCounts& counts() const { return counts_; }
 
   int64_t count() const { return count_.load(std::memory_order_relaxed); }
 
@@ -38,6 +45,7 @@ class OpenCalls {
   }
 
  private:
+  CallCounts counts_;
   std::atomic<int64_t> count_ = 0;
   std::atomic<bool> awaited_ = false;
   Mutex mu_;

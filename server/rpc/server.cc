@@ -48,6 +48,7 @@ RpcServer::RpcServer(const Options& options, Broker& broker, const Clock& raw_cl
     : broker_(broker),
       raw_clock_(raw_clock),
       store_health_(options.store_health),
+      open_calls_(raw_clock),
       streams_(options.max_subscribers, [this] { WakeStreams(); }),
       stream_context_{broker,
                       streams_,
@@ -117,6 +118,7 @@ void RpcServer::TellHealth() {
 
 void RpcServer::AddTo(BrokerSample& sample) const {
   sample.event_loop_lag = watchdog_->lag();
+  open_calls_.counts().AddTo(sample);
   for (int i = 0; i < kStreamEndCount; ++i) {
     const auto end = static_cast<StreamEnd>(i);
     const absl::string_view name = StreamEndName(end);

@@ -111,9 +111,8 @@ grpc::ServerUnaryReactor* SessionService::Acquire(grpc::CallbackServerContext* c
   absl::Status status = Decode(*in, request);
   if (status.ok()) status = Validate(request);
   if (status.ok()) return AcquireReactor::Start(*context, broker_, open_, request, out);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
+  return FinishUnary(
+      context, CountedCall(open_.counts(), *pb::AcquireRequest::descriptor(), *context), status);
 }
 
 grpc::ServerUnaryReactor* SessionService::Activate(grpc::CallbackServerContext* context,
@@ -132,7 +131,7 @@ grpc::ServerUnaryReactor* SessionService::Activate(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* SessionService::Renew(grpc::CallbackServerContext* context,
                                                 const grpc::ByteBuffer* in, grpc::ByteBuffer* out) {
   return ServeUnary<pb::RenewRequest, pb::RenewResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
+      context, in, out, open_, [this](const auto& request, auto& response) {
         return RenewLeases(broker_, request, response);
       });
 }

@@ -60,7 +60,10 @@ Duration HeartbeatOf(const pb::SubscribeRequest& request) {
 
 SubscribeReactor::SubscribeReactor(grpc::CallbackServerContext& context,
                                    const StreamContext& shared)
-    : context_(context), shared_(shared), started_(shared.clock.MonotonicNow()) {
+    : context_(context),
+      shared_(shared),
+      counted_(shared.open.counts(), *pb::SubscribeRequest::descriptor(), context),
+      started_(shared.clock.MonotonicNow()) {
   shared_.open.Enter();
 }
 
@@ -360,7 +363,9 @@ void SubscribeReactor::FinishLocked(StreamEnd end, const absl::Status& status) {
   finished_at_ = shared_.clock.MonotonicNow();
   shared_.registry.CountEnd(end);  // Before it is seen to be gone.
   stream_.reset();                 // Leaves the event hub.
-  Finish(ToGrpcStatus(status));
+  const grpc::Status answer = ToGrpcStatus(status);
+  counted_.Finish(answer.error_code());
+  Finish(answer);
 }
 
 absl::Status SubscribeReactor::ResumableLocked(Reason reason, absl::string_view message) const {

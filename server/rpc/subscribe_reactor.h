@@ -16,6 +16,7 @@
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/broker/broker.h"
+#include "server/rpc/call_counts.h"
 #include "server/rpc/open_calls.h"
 #include "server/rpc/stream_registry.h"
 #include "sessionbroker/v1/broker.pb.h"
@@ -124,6 +125,7 @@ class SubscribeReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>
 
   grpc::CallbackServerContext& context_;
   const StreamContext& shared_;
+  const CountedCall counted_;
   const MonotonicTime started_;
   Duration heartbeat_interval_{};           // Set in Start().
   std::shared_ptr<SubscribeReactor> self_;  // Set in Start(), dropped in OnDone().

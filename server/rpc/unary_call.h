@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/rpc/call_counts.h"
 #include "server/rpc/decode.h"
 #include "server/rpc/grpc_status.h"
 #include "server/rpc/open_calls.h"
@@ -15,24 +16,34 @@
 
 namespace broker {
 
+// Answers a unary call that needs no reactor of its own.
+inline grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context,
+                                             const CountedCall& counted,
+                                             const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const grpc::Status answer = ToGrpcStatus(status);
+  counted.Finish(answer.error_code());
+  reactor->Finish(answer);
+  return reactor;
+}
+
 // Serves a unary method that is registered raw and answers at once: reads and checks the request,
 // lets `handle(request, response)` do the work, sends the response or the error. Inlined into each
-// method of a service.
+// method of a service. The call is counted in `open`, and not open there: it is over when this is.
 //
 // `handle` returns absl::Status and must not block: it runs on one of gRPC's two event threads.
 template <typename Request, typename Response, typename Handle>
 grpc::ServerUnaryReactor* ServeUnary(grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* in, grpc::ByteBuffer* out,
-                                     const Handle& handle) {
+                                     OpenCalls& open, const Handle& handle) {
+  const CountedCall counted(open.counts(), *Request::descriptor(), *context);
   Request request;
   Response response;
   absl::Status status = Decode(*in, request);
   if (status.ok()) status = Validate(request);
   if (status.ok()) status = handle(request, response);
   if (status.ok()) Encode(response, *out);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
+  return FinishUnary(context, counted, status);
 }
 
 // Answers one unary call, once, on whatever thread: `fill(value, response)` writes what came out.
@@ -44,8 +55,9 @@ grpc::ServerUnaryReactor* ServeUnary(grpc::CallbackServerContext* context,
 template <typename Response, typename Fill>
 class Reply {
  public:
-  Reply(grpc::ServerUnaryReactor* reactor, grpc::ByteBuffer* out, OpenCalls& open, Fill fill)
-      : reactor_(reactor), out_(out), open_(&open), fill_(fill) {}
+  Reply(grpc::ServerUnaryReactor* reactor, const CountedCall& counted, grpc::ByteBuffer* out,
+        OpenCalls& open, Fill fill)
+      : reactor_(reactor), counted_(counted), out_(out), open_(&open), fill_(fill) {}
 
   template <typename T>
   void operator()(absl::StatusOr<T> outcome) const {
@@ -54,14 +66,17 @@ class Reply {
       fill_(*std::move(outcome), response);
       Encode(response, *out_);
     }
+    const grpc::Status answer = ToGrpcStatus(outcome.status());
+    counted_.Finish(answer.error_code());
     // Before Finish, with which the call is over, and the server may be: a shutdown that sees none
     // left gives the answers time to go out, and waits for this Finish as for any other.
     open_->Leave();
-    reactor_->Finish(ToGrpcStatus(outcome.status()));
+    reactor_->Finish(answer);
   }
 
  private:
   grpc::ServerUnaryReactor* reactor_;
+  CountedCall counted_;
   grpc::ByteBuffer* out_;
   OpenCalls* open_;
   [[no_unique_address]] Fill fill_;
@@ -74,18 +89,16 @@ template <typename Request, typename Response, typename Fill, typename Ask>
 grpc::ServerUnaryReactor* ServeWaiting(grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer* in, grpc::ByteBuffer* out,
                                        OpenCalls& open, Fill fill, const Ask& ask) {
+  const CountedCall counted(open.counts(), *Request::descriptor(), *context);
   // Made before anything that may answer. Once it has been answered, nothing of the call may be
   // touched here but this pointer, which gRPC compares.
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   Request request;
   absl::Status status = Decode(*in, request);
   if (status.ok()) status = Validate(request);
-  if (!status.ok()) {
-    reactor->Finish(ToGrpcStatus(status));
-    return reactor;
-  }
+  if (!status.ok()) return FinishUnary(context, counted, status);
   open.Enter();
-  const Reply<Response, Fill> reply(reactor, out, open, fill);
+  const Reply<Response, Fill> reply(reactor, counted, out, open, fill);
   auto answer = ask(request, reply);
   if (answer) reply(*std::move(answer));
   return reactor;

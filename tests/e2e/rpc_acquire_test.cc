@@ -229,7 +229,8 @@ class SteppedService final : public Service::WithRawCallbackMethod_Acquire<Servi
 
  private:
   Broker& broker_;
-  OpenCalls open_;
+  const SystemClock clock_;
+  OpenCalls open_{clock_};
   const Step before_;
   const Step after_;
 };

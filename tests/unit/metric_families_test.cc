@@ -211,6 +211,30 @@ TEST(MetricFamiliesTest, NumbersOfTheBrokerAndTheProcessGoUnderTheirNames) {
                              }));
 }
 
+TEST(MetricFamiliesTest, CallsGoUnderTheirMethodAndCode) {
+  BrokerSample sample;
+  sample.rpc_methods = {{.type = "server_stream",
+                         .service = "a.Service",
+                         .name = "Watch",
+                         .started = 9,
+                         .handled = {{"OK", 3}, {"Cancelled", 4}},
+                         .handling = {.bounds = {0.5}, .counts = {5, 2}, .sum = 8.5}}};
+
+  const Exposition scrape(Text(sample));
+
+  const std::string method =
+      "grpc_type=\"server_stream\",grpc_service=\"a.Service\",grpc_method=\"Watch\"";
+  EXPECT_THAT(scrape.values,
+              IsSupersetOf<Value>({
+                  {"grpc_server_started_total{" + method + "}", 9},
+                  {"grpc_server_handled_total{" + method + ",grpc_code=\"OK\"}", 3},
+                  {"grpc_server_handled_total{" + method + ",grpc_code=\"Cancelled\"}", 4},
+                  {"grpc_server_handling_seconds_bucket{" + method + ",le=\"0.5\"}", 5},
+                  {"grpc_server_handling_seconds_count{" + method + "}", 7},
+                  {"grpc_server_handling_seconds_sum{" + method + "}", 8.5},
+              }));
+}
+
 // Without a store there is nothing to say about one.
 TEST(MetricFamiliesTest, NumbersOfTheStoreGoUnderTheirNames) {
   EXPECT_THAT(Text(BrokerSample{}), Not(HasSubstr("_store_")));
