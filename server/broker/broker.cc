@@ -50,7 +50,17 @@ void Broker::RunOnce() {
   }
   RemoveEmpty(clock_.Now());
   MaintainStores(clock_.Now());
+  {
+    MutexLock lock(sweeps_mu_);
+    sweeps_.Add(clock_.MonotonicNow() - start);
+  }
   if (!tables.empty() && wake_reaper_) wake_reaper_();
+}
+
+DurationHistogram<kSweepBounds> Broker::SweepStats() const {
+  DurationHistogram<kSweepBounds> sweeps;
+  sweeps_.AddTo(sweeps);
+  return sweeps;
 }
 
 void Broker::Shutdown() {

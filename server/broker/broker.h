@@ -43,6 +43,7 @@ struct NamespaceInfo {
   bool configured =
       false;  // By the config file or UpdateNamespace; otherwise it vanishes when empty.
   TableStats stats;
+  Duration oldest_wait{};  // How long the first waiter has waited; zero: there is none.
   EventHub::Stats events;
   std::optional<WallTime>
       recovery_end;       // Set while leases of before a restart may show themselves.
@@ -264,6 +265,8 @@ class Broker {
   // lock at a time. What takes more than 50 ms in all is left to the next call, which is asked for.
   // The reaper thread only repeats this.
   void RunOnce();
+  // How long that took, each time.
+  DurationHistogram<kSweepBounds> SweepStats() const;
   // Called (from any thread, with no lock held) when something needs RunOnce soon, such as a
   // lowered limit. Set before the first call; may be empty.
   void SetWakeReaper(std::function<void()> wake);
@@ -369,6 +372,8 @@ class Broker {
   bool updating_ ABSL_GUARDED_BY(registry_mu_) = false;
   std::atomic<MonotonicTime> next_maintenance_ = MonotonicTime{};
   std::atomic<MonotonicTime> next_empty_check_ = MonotonicTime{};
+  Mutex sweeps_mu_;  // A leaf. Held to add to them; read without.
+  DurationCounts<kSweepBounds> sweeps_;
   std::function<void()> wake_reaper_;  // Constant once calls come in.
 };
 

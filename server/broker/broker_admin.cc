@@ -24,6 +24,9 @@ NamespaceInfo Broker::InfoLocked(const Namespace& ns) const {
   info.events = ns.table->EventStats();
   const Instant now = clock_.Now();
   info.draining = draining_all_ || draining_.contains(ns.name);
+  if (info.stats.oldest_wait.has_value()) {
+    info.oldest_wait = std::max(now.mono - *info.stats.oldest_wait, Duration::zero());
+  }
   if (ns.table->recovering(now.mono)) info.recovery_end = now.ToWall(ns.table->recovery_end());
   return info;
 }

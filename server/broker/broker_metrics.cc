@@ -37,6 +37,17 @@ const char* NameOf(StoreFailure failure) {
   return "";
 }
 
+template <const auto& kBounds>
+Histogram ToSample(const DurationHistogram<kBounds>& durations) {
+  Histogram sample;
+  for (const Duration bound : kBounds) {
+    sample.bounds.push_back(std::chrono::duration<double>(bound).count());
+  }
+  sample.counts = {durations.counts.begin(), durations.counts.end()};
+  sample.sum = durations.sum_seconds;
+  return sample;
+}
+
 StoreSample ToSample(const Journal& journal, Duration recovery_time) {
   const JournalStats stats = journal.Stats();
   StoreSample sample;
@@ -81,19 +92,23 @@ NamespaceSample ToSample(const NamespaceInfo& info) {
       .sessions_pinned = stats.pinned,
       .leases = stats.leases,
       .waiters = stats.waiters,
+      .oldest_wait = info.oldest_wait,
       .capacity_limit = info.config.max_sessions,
       .capacity_used = stats.slots_used,
+      .capacity_reserved = stats.slots_reserved,
       .acquires_held = stats.acquired_held,
       .acquires_created = stats.acquired_created,
       .acquires_refused = stats.acquire_refusals,
-      .acquire_waits = {.bounds = {kWaitBounds.begin(), kWaitBounds.end()},
-                        .counts = {stats.waits.counts.begin(), stats.waits.counts.end()},
-                        .sum = stats.waits.sum_seconds},
+      .acquire_waits = ToSample(stats.waits),
+      .holds = ToSample(stats.holds),
+      .inits = ToSample(stats.inits),
+      .failed_inits = ToSample(stats.failed_inits),
       .releases = stats.releases,
       .releases_unmatched = stats.releases_unmatched,
       .renewals = stats.renewals,
       .lease_expiries = stats.leases_expired,
       .lease_revocations = stats.leases_revoked,
+      .lapse_lateness = ToSample(stats.lapse_lateness),
       .ended_init_failed = ended(EndCause::kInitFailed),
       .ended_on_request = ended(EndCause::kEnded),
       .ended_discarded = ended(EndCause::kDiscarded),
@@ -137,6 +152,7 @@ BrokerSample BrokerMetrics::Sample() {
     if (page.size() < kPage) break;
     after = page.back().name;
   }
+  sample.sweeps = ToSample(broker_.SweepStats());
   if (add_server_) add_server_(sample);
   sample.clock_stalls = clock_.stalls();
   sample.clock_lateness = clock_.total_lateness();

@@ -128,6 +128,10 @@ std::vector<MetricFamily> ToFamilies(const BrokerSample& sample,
   families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_namespaces",
                                "Namespaces there are.",
                                static_cast<double>(sample.namespaces.size())));
+  families.push_back({"sessionbroker_sweep_duration_seconds",
+                      "How long runs of the reaper took.",
+                      MetricType::Histogram,
+                      {MakeHistogram(sample.sweeps)}});
   families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_event_loop_lag_seconds",
                                "How long the broker's last call to itself took.",
                                Seconds(sample.event_loop_lag)));

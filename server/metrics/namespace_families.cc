@@ -1,5 +1,6 @@
 #include "server/metrics/namespace_families.h"
 
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -53,6 +54,10 @@ const std::vector<NamespaceSeries>& AllNamespaceSeries() {
        "sessionbroker_capacity_used",
        "Sessions and reservations that count against max_sessions.",
        {{&S::capacity_used}}},
+      {MetricType::Gauge,
+       "sessionbroker_capacity_reserved",
+       "Of capacity_used: slots granted to queued Acquires and on the way to them.",
+       {{&S::capacity_reserved}}},
       {MetricType::Counter,
        "sessionbroker_releases_total",
        "Releases that gave a lease back.",
@@ -169,39 +174,72 @@ MetricFamily OfNamespaces(const NamespaceSeries& series, const BrokerSample& sam
 
 MetricFamily Acquires(const BrokerSample& sample) {
   MetricFamily family{"sessionbroker_acquires_total",
-                      "Acquires that were answered: held and created were granted, the others "
-                      "refused for that reason.",
+                      "Acquires that were answered: granted, or refused for that reason.",
                       MetricType::Counter,
                       {}};
   for (const NamespaceSample& ns : sample.namespaces) {
-    const auto add = [&](std::string outcome, uint64_t count) {
+    const auto add = [&](std::string outcome, const char* role, uint64_t count) {
       family.metric.push_back(
           MakeMetric(MetricType::Counter, static_cast<double>(count),
-                     {{"namespace", ns.name}, {"outcome", std::move(outcome)}}));
+                     {{"namespace", ns.name}, {"outcome", std::move(outcome)}, {"role", role}}));
     };
-    add("held", ns.acquires_held);
-    add("created", ns.acquires_created);
+    add("granted", "holder", ns.acquires_held);
+    add("granted", "initializer", ns.acquires_created);
     uint64_t other = 0;
     for (const uint64_t count : ns.acquires_refused) other += count;
     for (const Reason reason : kAcquireRefusals) {
       const uint64_t count = ns.acquires_refused[static_cast<size_t>(reason)];
-      add(absl::AsciiStrToLower(ReasonName(reason)), count);
+      add(absl::AsciiStrToLower(ReasonName(reason)), "none", count);
       other -= count;
     }
-    add("other", other);
+    add("other", "none", other);
   }
   return family;
 }
 
-MetricFamily AcquireWaits(const BrokerSample& sample) {
-  MetricFamily family{"sessionbroker_acquire_wait_seconds",
-                      "How long queued Acquires waited for their answer, whatever it was.",
-                      MetricType::Histogram,
+MetricFamily OldestWaits(const BrokerSample& sample) {
+  MetricFamily family{"sessionbroker_oldest_waiter_age_seconds",
+                      "How long the Acquire has waited that has waited longest; zero: none waits.",
+                      MetricType::Gauge,
                       {}};
   for (const NamespaceSample& ns : sample.namespaces) {
-    family.metric.push_back(MakeHistogram(ns.acquire_waits, {{"namespace", ns.name}}));
+    family.metric.push_back(MakeMetric(MetricType::Gauge,
+                                       std::chrono::duration<double>(ns.oldest_wait).count(),
+                                       {{"namespace", ns.name}}));
   }
   return family;
+}
+
+// A histogram of each namespace, and the value of the series' own label under which it goes.
+struct HistogramPoint {
+  Histogram NamespaceSample::*histogram;
+  const char* label_value = "";
+};
+
+void AddHistograms(const BrokerSample& sample, std::vector<MetricFamily>& families) {
+  const auto add = [&](const char* name, const char* help,
+                       const std::vector<HistogramPoint>& points,
+                       const char* label_name = nullptr) {
+    MetricFamily family{name, help, MetricType::Histogram, {}};
+    for (const NamespaceSample& ns : sample.namespaces) {
+      for (const HistogramPoint& point : points) {
+        std::vector<Label> labels = {{"namespace", ns.name}};
+        if (label_name != nullptr) labels.push_back({label_name, point.label_value});
+        family.metric.push_back(MakeHistogram(ns.*point.histogram, std::move(labels)));
+      }
+    }
+    families.push_back(std::move(family));
+  };
+  using S = NamespaceSample;
+  add("sessionbroker_acquire_wait_seconds",
+      "How long queued Acquires waited for their answer, whatever it was.", {{&S::acquire_waits}});
+  add("sessionbroker_hold_duration_seconds",
+      "How long leases were held that are over, however they ended.", {{&S::holds}});
+  add("sessionbroker_init_duration_seconds", "How long inits took that are over, by outcome.",
+      {{&S::inits, "ok"}, {&S::failed_inits, "failed"}}, "outcome");
+  add("sessionbroker_lease_expiry_lateness_seconds",
+      "How long after its deadline a lease was seen to have lapsed or to be revoked.",
+      {{&S::lapse_lateness}});
 }
 
 MetricFamily EventsPublished(const BrokerSample& sample) {
@@ -225,7 +263,8 @@ void AddNamespaces(const BrokerSample& sample, std::vector<MetricFamily>& famili
     families.push_back(OfNamespaces(series, sample));
   }
   families.push_back(Acquires(sample));
-  families.push_back(AcquireWaits(sample));
+  families.push_back(OldestWaits(sample));
+  AddHistograms(sample, families);
   families.push_back(EventsPublished(sample));
 }
 

@@ -15,8 +15,8 @@ namespace broker {
 // many were at most that much and more than the bound before; the last is of all that were more
 // than any bound.
 struct Histogram {
-  std::vector<double> bounds;  // Ascending; times are in seconds.
-  std::vector<uint64_t> counts;
+  std::vector<double> bounds = {};  // Ascending; times are in seconds.
+  std::vector<uint64_t> counts = {0};
   double sum = 0;
 };
 
@@ -38,18 +38,24 @@ struct NamespaceSample {
   uint64_t sessions_pinned = 0;  // Of the active ones.
   uint64_t leases = 0;
   uint64_t waiters = 0;
+  Duration oldest_wait{};  // Of those waiters; zero: there are none.
   uint64_t capacity_limit = 0;
   uint64_t capacity_used = 0;
+  uint64_t capacity_reserved = 0;  // Of those used: not a session yet.
 
   uint64_t acquires_held = 0;
   uint64_t acquires_created = 0;
   std::array<uint64_t, kReasonCount> acquires_refused{};  // By Reason.
   Histogram acquire_waits;
+  Histogram holds;  // Of leases that are over.
+  Histogram inits;  // That ended with a session.
+  Histogram failed_inits;
   uint64_t releases = 0;
   uint64_t releases_unmatched = 0;
   uint64_t renewals = 0;
   uint64_t lease_expiries = 0;
   uint64_t lease_revocations = 0;
+  Histogram lapse_lateness;  // Of both: seen so long after their deadline.
   uint64_t ended_init_failed = 0;
   uint64_t ended_on_request = 0;
   uint64_t ended_discarded = 0;
@@ -109,6 +115,7 @@ struct StoreSample {
 // The whole broker in numbers.
 struct BrokerSample {
   std::vector<NamespaceSample> namespaces;
+  Histogram sweeps;  // How long runs of the reaper took.
   Duration event_loop_lag{};
   std::vector<NamedCount> streams_ended;  // By reason.
   std::vector<RpcMethodSample> rpc_methods;

@@ -85,6 +85,7 @@ void CallCounts::AddTo(BrokerSample& sample) const {
       method.handled.push_back({kCodes[code], counts_.Sum(first + kEnded + code)});
     }
     method.handling.bounds = {kBounds.begin(), kBounds.end()};
+    method.handling.counts.clear();
     for (size_t bound = 0; bound <= kBounds.size(); ++bound) {
       method.handling.counts.push_back(counts_.Sum(first + kTook + bound));
     }

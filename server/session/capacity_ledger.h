@@ -179,6 +179,8 @@ class CapacityLedger {
   // Why `owner` would be refused now.
   Refusal WhyRefused(absl::string_view owner) const ABSL_LOCKS_EXCLUDED(mu_);
   uint32_t used() const { return used_relaxed_.load(std::memory_order_relaxed); }
+  // Of those, granted to waiters and not yet taken.
+  uint32_t granted() const { return grant_count_.load(std::memory_order_relaxed); }
   uint32_t owner_used(absl::string_view owner) const ABSL_LOCKS_EXCLUDED(mu_);
   uint32_t max_sessions() const ABSL_LOCKS_EXCLUDED(mu_);
   std::optional<uint32_t> max_per_owner() const ABSL_LOCKS_EXCLUDED(mu_);

@@ -262,11 +262,11 @@ TableStats SessionTable::Stats() const {
     stats.acquired_held += counts->acquired_held.get();
     stats.acquired_created += counts->acquired_created.get();
     for (int i = 0; i < kReasonCount; ++i) stats.acquire_refusals[i] += counts->refusals[i].get();
-    for (size_t i = 0; i < stats.waits.counts.size(); ++i) {
-      stats.waits.counts[i] += counts->waits[i].get();
-      stats.waits.count += counts->waits[i].get();
-    }
-    stats.waits.sum_seconds += static_cast<double>(counts->wait_nanoseconds.get()) * 1e-9;
+    counts->waits.AddTo(stats.waits);
+    counts->holds.AddTo(stats.holds);
+    counts->inits.AddTo(stats.inits);
+    counts->failed_inits.AddTo(stats.failed_inits);
+    counts->lapse_lateness.AddTo(stats.lapse_lateness);
     stats.releases += counts->releases.get();
     stats.releases_unmatched += counts->releases_unmatched.get();
     stats.renewals += counts->renewals.get();
@@ -284,6 +284,12 @@ TableStats SessionTable::Stats() const {
     stats.invariant_violations += counts->invariant_violations.get();
   }
   stats.slots_used = context_.ledger.used();
+  stats.slots_reserved = context_.ledger.granted();
+  for (const auto& shard : shards_) {
+    const MonotonicTime since = shard->oldest_wait();
+    if (since == MonotonicTime::max()) continue;
+    stats.oldest_wait = std::min(since, stats.oldest_wait.value_or(since));
+  }
   return stats;
 }
 

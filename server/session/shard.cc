@@ -24,6 +24,7 @@ Shard::Shard(uint32_t number, TableContext& context, std::shared_ptr<const Names
       requests_(leases_, entries_),
       oldest_idle_(kNever),
       oldest_suspended_(kNever),
+      oldest_wait_(kNever),
       next_due_(kNever) {}
 
 Shard::~Shard() = default;
@@ -151,6 +152,11 @@ void Shard::PublishOldestIdleLocked() {
 void Shard::PublishOldestSuspendedLocked() {
   const EntryIndex oldest = suspended_.front();
   oldest_suspended_.store(oldest == kNil ? kNever : ToCount(entries_[oldest].record->suspended_at));
+}
+
+void Shard::PublishOldestWaitLocked() {
+  oldest_wait_.store(waiters_.empty() ? kNever : ToCount(waiters_.begin()->second->since),
+                     std::memory_order_relaxed);
 }
 
 void Shard::EnterAgeLocked(EntryIndex index, AgePlace place) {

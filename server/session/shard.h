@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -106,7 +107,7 @@ using AcquireResult =
 //   (7) No number, generation or token, is given out twice or goes back, within a key.
 //
 // What others need to know about a shard without its lock is in atomics that are written under it:
-// oldest_idle (who to evict), next_due (whether the reaper needs to come), counts.
+// oldest_idle (who to evict), next_due (whether the reaper needs to come), oldest_wait, counts.
 //
 // Lock order: mu, then the ledger's. Two shards are never locked at a time. Slot tokens that are
 // dropped under mu may leave grants behind in the ledger, for shards that cannot be locked then:
@@ -265,6 +266,10 @@ class Shard {
   // Without the lock.
   MonotonicTime oldest_idle() const { return FromCount(oldest_idle_.load()); }
   MonotonicTime oldest_suspended() const { return FromCount(oldest_suspended_.load()); }
+  // Since when the first waiter waits; the far future when there is none.
+  MonotonicTime oldest_wait() const {
+    return FromCount(oldest_wait_.load(std::memory_order_relaxed));
+  }
   MonotonicTime next_due() const { return FromCount(next_due_.load(std::memory_order_relaxed)); }
   const ShardCounts& counts() const { return counts_; }
 
@@ -297,6 +302,7 @@ class Shard {
   void LeaveIdleLocked(EntryIndex index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   EntryIndex OldestIdleLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void PublishOldestIdleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void PublishOldestWaitLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void PublishOldestSuspendedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void EnterAgeLocked(EntryIndex index, AgePlace place) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void LeaveAgeLocked(EntryIndex index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
@@ -618,8 +624,8 @@ class Shard {
   Slab<LeaseSlot> leases_ ABSL_GUARDED_BY(mu);
   SessionIndex index_ ABSL_GUARDED_BY(mu);
   RequestIndex requests_ ABSL_GUARDED_BY(mu);  // Held leases that have a request_id.
-  // Where waiters are, and those of them that have a request_id.
-  absl::flat_hash_map<uint64_t, Waiter*> waiters_ ABSL_GUARDED_BY(mu);
+  // Where waiters are, by arrival, and those of them that have a request_id.
+  absl::btree_map<uint64_t, Waiter*> waiters_ ABSL_GUARDED_BY(mu);
   absl::flat_hash_map<std::string, Waiter*> waiting_requests_ ABSL_GUARDED_BY(mu);
   // Freed by an involuntary end, and not to be reused before so many others, because the slot
   // remembers why: oldest first.
@@ -665,6 +671,7 @@ class Shard {
   ShardCounts counts_;  // Written under mu.
   std::atomic<int64_t> oldest_idle_;
   std::atomic<int64_t> oldest_suspended_;
+  std::atomic<int64_t> oldest_wait_;
   std::atomic<int64_t> next_due_;
 };
 

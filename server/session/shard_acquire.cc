@@ -245,6 +245,7 @@ Waiter& Shard::EnqueueLocked(EntryIndex index, const AcquireParams& params,
     entry.queue->group = waiter.arrival;
   }
   waiters_.emplace(waiter.arrival, &waiter);
+  PublishOldestWaitLocked();
   if (!waiter.request_id.empty()) {
     waiting_requests_.emplace(RequestKey(params.key, params.holder, params.request_id), &waiter);
   }
@@ -288,6 +289,7 @@ std::unique_ptr<Waiter> Shard::RemoveWaiterLocked(EntryIndex index, uint64_t arr
   if (entry.queue->waiters.empty()) entry.queue.reset();
   wheel_.Disarm(*waiter);
   waiters_.erase(arrival);
+  PublishOldestWaitLocked();
   if (!waiter->request_id.empty()) {
     waiting_requests_.erase(RequestKey(entry.key.view(), waiter->holder, waiter->request_id));
   }

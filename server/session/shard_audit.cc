@@ -101,6 +101,13 @@ std::vector<std::string> Shard::CheckInvariants() const {
   compare("leases", leases, counts_.leases.get());
   compare("waiters", waiters, counts_.waiters.get());
   compare("waiters by arrival", waiters, waiters_.size());
+  MonotonicTime oldest_waiter = MonotonicTime::max();
+  for (const auto& [arrival, waiter] : waiters_) {
+    oldest_waiter = std::min(oldest_waiter, waiter->since);
+  }
+  if (oldest_wait() != oldest_waiter) {
+    wrong.push_back(absl::StrCat("shard ", number_, ": published oldest wait is wrong"));
+  }
 
   // The idle list: complete, in order, and published.
   uint64_t idle = lapsed_.size() + held_back_.size();

@@ -104,6 +104,7 @@ void Shard::ActivateLocked(EntryIndex index, LeaseIndex lease, absl::string_view
     counts_.resumes.Add(1);
   }
   entry.state = EntryState::kActive;
+  counts_.inits.Add(now.mono - details.created);
   details.displaced.reset();  // Its initializer has seen to it.
   entry.Use(now.mono);
   counts_.initializing.Add(-1);

@@ -86,6 +86,7 @@ void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
   if (--entry.pins == 0) entry.exclusive = false;
   if (entry.initializer == index) entry.initializer = kNil;
   counts_.leases.Add(-1);
+  counts_.holds.Add(latest_ - slot.granted);
   // One of before the restart ends once.
   if (slot.sequence <= context_.first_number && RecoveryLeftLocked() > Duration::zero()) {
     dead_.insert(slot.sequence);
@@ -370,6 +371,8 @@ void Shard::LapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, Effec
   const uint64_t sequence = slot.sequence;
   const PinMode mode = slot.mode;
   (status == LeaseStatus::kRevoked ? counts_.leases_revoked : counts_.leases_expired).Add(1);
+  const MonotonicTime deadline = std::min(slot.renewed + slot.ttl(), HardDeadlineLocked(lease));
+  if (deadline <= now.mono) counts_.lapse_lateness.Add(now.mono - deadline);
   // Its holder may have used the session until it was last heard of, and no longer.
   entry.Use(slot.renewed);
   const bool initializing = entry.state == EntryState::kInitializing;

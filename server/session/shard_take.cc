@@ -95,6 +95,9 @@ void Shard::OnEndedLocked(PendingOp& op, Instant now, Effects& fx) {
     (lease != kNil ? counts_.releases : counts_.releases_unmatched).Add(1);
     if (lease != kNil) EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
   }
+  if (op.prior == EntryState::kInitializing) {  // As EndGenerationLocked cannot tell any more.
+    counts_.failed_inits.Add(now.mono - entry.details->created);
+  }
   FreedSlot slot = EndGenerationLocked(index, op.cause, now, op.reason);
   was.revision = slot.revision;
   if (op.cause == EndCause::kEnded) {

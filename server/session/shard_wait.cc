@@ -218,11 +218,7 @@ void Shard::ReElectLocked(EntryIndex index, FreedSlot slot, Instant now, Effects
 
 void Shard::ObserveWaitLocked(const Waiter& waiter, Instant now) {
   if (waiter.no_wait) return;
-  const Duration waited = std::max(now.mono - waiter.since, Duration::zero());
-  const double seconds = std::chrono::duration<double>(waited).count();
-  const auto bound = std::lower_bound(kWaitBounds.begin(), kWaitBounds.end(), seconds);
-  counts_.waits[bound - kWaitBounds.begin()].Add(1);
-  counts_.wait_nanoseconds.Add(waited.count());
+  counts_.waits.Add(std::max(now.mono - waiter.since, Duration::zero()));
 }
 
 absl::Status Shard::NoWaitErrorLocked(const Entry& entry, Reason reason) const {

@@ -11,6 +11,7 @@
 
 #include "server/events/event_hub.h"
 #include "server/session/capacity_ledger.h"
+#include "server/session/durations.h"
 #include "server/session/event_encoder.h"
 #include "server/session/table_store.h"
 #include "server/session/types.h"
@@ -38,8 +39,10 @@ struct ShardCounts {
   Count resumes, resumes_failed, suspends_aborted, checkpoints;
   std::array<Count, kReasonCount> refusals;
   std::array<Count, kEndCauseCount> ends;
-  std::array<Count, kWaitBounds.size() + 1> waits;
-  Count wait_nanoseconds;
+  DurationCounts<kWaitBounds> waits;
+  DurationCounts<kHoldBounds> holds;
+  DurationCounts<kInitBounds> inits, failed_inits;
+  DurationCounts<kLatenessBounds> lapse_lateness;
 };
 
 // Where events go and how they are written.

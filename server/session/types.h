@@ -15,6 +15,7 @@
 #include "server/base/clock.h"
 #include "server/base/error.h"
 #include "server/base/labels.h"
+#include "server/session/durations.h"
 #include "server/store/journal.h"
 
 namespace broker {
@@ -243,16 +244,6 @@ struct ListOutcome {
   std::optional<ListCursor> next;  // Unset at the end.
 };
 
-// How long Acquires waited that had to: a histogram. counts[i] is of waits up to kWaitBounds[i]
-// seconds and above the bound before; the last is of all that were longer.
-inline constexpr std::array<double, 13> kWaitBounds = {0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1,
-                                                       5,     10,    30,   60,   300, 3600};
-struct WaitHistogram {
-  std::array<uint64_t, kWaitBounds.size() + 1> counts{};
-  double sum_seconds = 0;
-  uint64_t count = 0;
-};
-
 // How far a table has come with what the store has reserved for it.
 struct TableNumbers {
   uint64_t next_number = 0;
@@ -271,18 +262,24 @@ struct TableStats {
   uint64_t suspended = 0;
   uint64_t leases = 0;
   uint64_t waiters = 0;
-  uint64_t slots_used = 0;  // Sessions and reservations that count against max_sessions.
+  std::optional<MonotonicTime> oldest_wait;  // Since when the first of the waiters waits.
+  uint64_t slots_used = 0;      // Sessions and reservations that count against max_sessions.
+  uint64_t slots_reserved = 0;  // Of them: granted to a waiter, and on the way to it.
 
   uint64_t acquired_held = 0;                             // A pin on a session that was there.
   uint64_t acquired_created = 0;                          // A pin with must_initialize.
   std::array<uint64_t, kReasonCount> acquire_refusals{};  // By Reason.
-  WaitHistogram waits;
+  DurationHistogram<kWaitBounds> waits;
+  DurationHistogram<kHoldBounds> holds;  // Of leases that are over.
+  DurationHistogram<kInitBounds> inits;  // That ended with an active session.
+  DurationHistogram<kInitBounds> failed_inits;
   uint64_t releases = 0;
   uint64_t releases_unmatched = 0;
   uint64_t renewals = 0;
   uint64_t leases_expired = 0;
   uint64_t leases_revoked = 0;
-  std::array<uint64_t, kEndCauseCount> ends{};  // By EndCause.
+  DurationHistogram<kLatenessBounds> lapse_lateness;  // Of both.
+  std::array<uint64_t, kEndCauseCount> ends{};        // By EndCause.
   // Sessions due that were kept: for want of a store; because the store failed; because they
   // made no checkpoint and the config demands one.
   uint64_t reaper_skips_store_disabled = 0;

@@ -61,6 +61,10 @@ class BrokerMetricsTest : public testing::Test {
               absl::OkStatus());
   }
 
+  static uint64_t CountOf(const Histogram& histogram) {
+    return std::accumulate(histogram.counts.begin(), histogram.counts.end(), uint64_t{0});
+  }
+
   FakeClock raw_clock_;
   StallClock clock_{raw_clock_};
   Broker broker_{Broker::Options(), clock_};
@@ -151,6 +155,77 @@ TEST_F(BrokerMetricsTest, WaiterIsCountedWhileItWaitsAndItsWaitAfterwards) {
       std::accumulate(ns.acquire_waits.counts.begin(), ns.acquire_waits.counts.end(), uint64_t{0}),
       1u);
   EXPECT_DOUBLE_EQ(ns.acquire_waits.sum, 0.1);
+}
+
+TEST_F(BrokerMetricsTest, OldestWaiterIsTheOneThatCameFirstOfThoseWhoAreLeft) {
+  const std::string first = LeaseOf(Acquire("ns", "first"));
+  LeaseOf(Acquire("ns", "second"));
+  EXPECT_EQ(SampleOf("ns").oldest_wait, 0ns);
+  Acquire("ns", "first", 10min);
+  raw_clock_.Advance(70ms);
+  Acquire("ns", "second", 10min);
+  raw_clock_.Advance(30ms);
+
+  EXPECT_EQ(SampleOf("ns").oldest_wait, 100ms);
+  ASSERT_EQ(broker_.Activate(first, {}).status(), absl::OkStatus());
+  EXPECT_EQ(SampleOf("ns").oldest_wait, 30ms);
+}
+
+TEST_F(BrokerMetricsTest, HoldOfALeaseIsMeasuredWhenItEnds) {
+  const std::string lease = LeaseOf(Acquire("ns", "key"));
+  ASSERT_EQ(broker_.Activate(lease, {}).status(), absl::OkStatus());
+  const std::string other = LeaseOf(Acquire("ns", "key"));
+  raw_clock_.Advance(80ms);
+  EXPECT_EQ(CountOf(SampleOf("ns").holds), 0u);
+
+  ASSERT_EQ(broker_.Release(lease, Disposition::kKeep).status(), absl::OkStatus());
+  EXPECT_EQ(CountOf(SampleOf("ns").holds), 1u);
+  EXPECT_DOUBLE_EQ(SampleOf("ns").holds.sum, 0.08);
+  raw_clock_.Advance(20ms);
+  ASSERT_EQ(broker_.End("ns", "key", 0, "").status(), absl::OkStatus());
+
+  EXPECT_EQ(CountOf(SampleOf("ns").holds), 2u) << "the other lease ended with its session";
+  EXPECT_DOUBLE_EQ(SampleOf("ns").holds.sum, 0.18);
+}
+
+TEST_F(BrokerMetricsTest, InitsAreMeasuredByHowTheyEnded) {
+  const std::string good = LeaseOf(Acquire("ns", "good"));
+  const std::string bad = LeaseOf(Acquire("ns", "bad"));
+  LeaseOf(Acquire("ns", "ended"));
+  raw_clock_.Advance(40ms);
+
+  ASSERT_EQ(broker_.Activate(good, {}).status(), absl::OkStatus());
+  ASSERT_EQ(broker_.FailInit(bad, {}).status(), absl::OkStatus());
+  raw_clock_.Advance(10ms);
+  ASSERT_EQ(broker_.End("ns", "ended", 0, "").status(), absl::OkStatus());
+  ASSERT_EQ(broker_.End("ns", "good", 0, "").status(), absl::OkStatus());
+
+  EXPECT_EQ(CountOf(SampleOf("ns").inits), 1u);
+  EXPECT_DOUBLE_EQ(SampleOf("ns").inits.sum, 0.04);
+  EXPECT_EQ(CountOf(SampleOf("ns").failed_inits), 2u);
+  EXPECT_DOUBLE_EQ(SampleOf("ns").failed_inits.sum, 0.09);
+}
+
+TEST_F(BrokerMetricsTest, LatenessIsFromTheDeadlineToTheLookThatFoundIt) {
+  const std::string lease = LeaseOf(Acquire("ns", "key"));  // For 30 s.
+  ASSERT_EQ(broker_.Activate(lease, {}).status(), absl::OkStatus());
+  // In steps, for the time of a broker that does not run stands still.
+  for (int i = 0; i < 301; ++i) {
+    raw_clock_.Advance(100ms);
+    clock_.Tick();
+  }
+  broker_.RunOnce();
+
+  EXPECT_EQ(SampleOf("ns").lease_expiries, 1u);
+  EXPECT_EQ(CountOf(SampleOf("ns").lapse_lateness), 1u);
+  EXPECT_DOUBLE_EQ(SampleOf("ns").lapse_lateness.sum, 0.1);
+}
+
+TEST_F(BrokerMetricsTest, EveryRunOfTheReaperIsMeasured) {
+  broker_.RunOnce();
+  broker_.RunOnce();
+
+  EXPECT_EQ(CountOf(metrics_.Sample().sweeps), 2u);
 }
 
 TEST_F(BrokerMetricsTest, EveryNamespaceIsThereOnceHoweverManyThereAre) {

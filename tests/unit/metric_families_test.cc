@@ -41,17 +41,23 @@ NamespaceSample DistinctNumbers(const std::string& name) {
                      .sessions_pinned = 104,
                      .leases = 105,
                      .waiters = 106,
+                     .oldest_wait = 2500ms,
                      .capacity_limit = 107,
                      .capacity_used = 108,
+                     .capacity_reserved = 144,
                      .acquires_held = 109,
                      .acquires_created = 110,
                      .acquires_refused = {},
                      .acquire_waits = {.bounds = {0.5, 10}, .counts = {3, 4, 5}, .sum = 66.5},
+                     .holds = {.bounds = {1}, .counts = {6, 1}, .sum = 67.5},
+                     .inits = {.bounds = {1}, .counts = {8, 1}, .sum = 68.5},
+                     .failed_inits = {.bounds = {1}, .counts = {10, 1}, .sum = 69.5},
                      .releases = 111,
                      .releases_unmatched = 112,
                      .renewals = 113,
                      .lease_expiries = 114,
                      .lease_revocations = 115,
+                     .lapse_lateness = {.bounds = {1}, .counts = {12, 1}, .sum = 70.5},
                      .ended_init_failed = 116,
                      .ended_on_request = 117,
                      .ended_discarded = 118,
@@ -100,8 +106,13 @@ TEST(MetricFamiliesTest, EveryNumberOfANamespaceGoesUnderItsName) {
           {"sessionbroker_waiters{namespace=\"ns\"}", 106},
           {"sessionbroker_capacity_limit{namespace=\"ns\"}", 107},
           {"sessionbroker_capacity_used{namespace=\"ns\"}", 108},
-          {"sessionbroker_acquires_total{namespace=\"ns\",outcome=\"held\"}", 109},
-          {"sessionbroker_acquires_total{namespace=\"ns\",outcome=\"created\"}", 110},
+          {"sessionbroker_oldest_waiter_age_seconds{namespace=\"ns\"}", 2.5},
+          {"sessionbroker_capacity_reserved{namespace=\"ns\"}", 144},
+          {"sessionbroker_acquires_total{namespace=\"ns\",outcome=\"granted\",role=\"holder\"}",
+           109},
+          {"sessionbroker_acquires_total{namespace=\"ns\",outcome=\"granted\",role="
+           "\"initializer\"}",
+           110},
           {"sessionbroker_releases_total{namespace=\"ns\"}", 111},
           {"sessionbroker_releases_unmatched_total{namespace=\"ns\"}", 112},
           {"sessionbroker_renewals_total{namespace=\"ns\"}", 113},
@@ -147,7 +158,7 @@ TEST(MetricFamiliesTest, RefusedAcquiresGoUnderTheirReasonAndNoneIsLost) {
 
   const auto outcome = [&](const std::string& value) {
     return scrape.values.at("sessionbroker_acquires_total{namespace=\"ns\",outcome=\"" + value +
-                            "\"}");
+                            "\",role=\"none\"}");
   };
   EXPECT_EQ(outcome("capacity_exhausted"), refused(Reason::kCapacityExhausted));
   EXPECT_EQ(outcome("wait_timeout"), refused(Reason::kWaitTimeout));
@@ -178,9 +189,32 @@ TEST(MetricFamiliesTest, WaitBucketsAddUp) {
                              }));
 }
 
+TEST(MetricFamiliesTest, EveryHistogramOfANamespaceGoesUnderItsName) {
+  BrokerSample sample;
+  sample.namespaces = {DistinctNumbers("ns")};
+
+  const Exposition scrape(Text(sample));
+
+  const std::string lateness = "sessionbroker_lease_expiry_lateness_seconds";
+  EXPECT_THAT(
+      scrape.values,
+      IsSupersetOf<Value>({
+          {"sessionbroker_hold_duration_seconds_count{namespace=\"ns\"}", 7},
+          {"sessionbroker_hold_duration_seconds_sum{namespace=\"ns\"}", 67.5},
+          {"sessionbroker_init_duration_seconds_count{namespace=\"ns\",outcome=\"ok\"}", 9},
+          {"sessionbroker_init_duration_seconds_sum{namespace=\"ns\",outcome=\"ok\"}", 68.5},
+          {"sessionbroker_init_duration_seconds_count{namespace=\"ns\",outcome=\"failed\"}", 11},
+          {"sessionbroker_init_duration_seconds_sum{namespace=\"ns\",outcome=\"failed\"}", 69.5},
+          {lateness + "_bucket{namespace=\"ns\",le=\"1\"}", 12},
+          {lateness + "_count{namespace=\"ns\"}", 13},
+          {lateness + "_sum{namespace=\"ns\"}", 70.5},
+      }));
+}
+
 TEST(MetricFamiliesTest, NumbersOfTheBrokerAndTheProcessGoUnderTheirNames) {
   BrokerSample sample;
   sample.namespaces = {DistinctNumbers("a"), DistinctNumbers("b")};
+  sample.sweeps = {.bounds = {0.5}, .counts = {4, 1}, .sum = 3.5};
   sample.event_loop_lag = 250ms;
   sample.streams_ended = {{"cancelled", 3}, {"too_slow", 4}};
   sample.clock_stalls = 3;
@@ -196,6 +230,9 @@ TEST(MetricFamiliesTest, NumbersOfTheBrokerAndTheProcessGoUnderTheirNames) {
 
   EXPECT_THAT(scrape.values, IsSupersetOf<Value>({
                                  {"sessionbroker_namespaces", 2},
+                                 {"sessionbroker_sweep_duration_seconds_bucket{le=\"0.5\"}", 4},
+                                 {"sessionbroker_sweep_duration_seconds_count", 5},
+                                 {"sessionbroker_sweep_duration_seconds_sum", 3.5},
                                  {"sessionbroker_event_loop_lag_seconds", 0.25},
                                  {"sessionbroker_streams_ended_total{reason=\"cancelled\"}", 3},
                                  {"sessionbroker_streams_ended_total{reason=\"too_slow\"}", 4},

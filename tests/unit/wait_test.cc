@@ -190,7 +190,7 @@ TEST_F(WaitTest, WaitsAreMeasuredWithoutThoseThatDidNotWait) {
   AdvanceAndSweep(3s);
   Activate(initializer.lease());
 
-  const WaitHistogram waits = Stats().waits;
+  const auto waits = Stats().waits;
 
   EXPECT_EQ(waits.count, 2u);
   EXPECT_DOUBLE_EQ(waits.sum_seconds, 6.0);
