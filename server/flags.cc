@@ -56,6 +56,10 @@ ParsedFlags ParseFlags(int argc, char** argv) {
                                                   {"error", LogLevel::kError}};
   app.add_option("--log-level", flags.log_level, "Log from this level on (info)")
       ->transform(CLI::CheckedTransformer(levels).description("debug, info, warning or error"));
+  const std::map<std::string, LogFormat> formats = {{"text", LogFormat::kText},
+                                                    {"json", LogFormat::kJson}};
+  app.add_option("--log-format", flags.log_format, "Log lines of key=value or of JSON (text)")
+      ->transform(CLI::CheckedTransformer(formats).description("text or json"));
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help_or_version) {

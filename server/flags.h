@@ -23,6 +23,7 @@ struct Flags {
   std::optional<Duration> keepalive_timeout;
   std::optional<Duration> min_client_ping;
   LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
 };
 
 // Either flags to go on with, or the code to exit with: help and version have been printed then, or

@@ -324,7 +324,7 @@ int Main(int argc, char** argv) {
   BROKER_CHECK(pthread_sigmask(SIG_BLOCK, &signals, nullptr) == 0);
   const ParsedFlags parsed = ParseFlags(argc, argv);
   if (parsed.exit_code.has_value()) return *parsed.exit_code;
-  InitLogging(parsed.flags.log_level);
+  InitLogging(parsed.flags.log_level, parsed.flags.log_format);
   // Protobuf writes a line for every string that is not UTF-8; a client could fill the disk with
   // them.
   google::protobuf::SetLogHandler(nullptr);

@@ -5,11 +5,13 @@
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "server/base/json_string.h"
 
 namespace broker {
 namespace {
@@ -28,6 +30,16 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
   return spdlog::level::err;
 }
 
+// Atomic so that a line that is written while tests change it is no race.
+std::atomic<LogFormat> format_wanted = LogFormat::kText;
+
+std::unique_ptr<spdlog::formatter> FormatterOf(LogFormat format) {
+  const char* pattern = format == LogFormat::kJson
+                            ? "{\"time\":\"%Y-%m-%dT%H:%M:%S.%eZ\",\"level\":\"%l\",%v}"
+                            : "%Y-%m-%dT%H:%M:%S.%eZ %l %v";
+  return std::make_unique<spdlog::pattern_formatter>(pattern, spdlog::pattern_time_type::utc);
+}
+
 // The one thing in the process that is there without having been handed on: a log line may be
 // called for anywhere. Not spdlog's own default logger, which writes to stdout, where the addresses
 // go.
@@ -36,8 +48,7 @@ spdlog::logger& Logger() {
   static spdlog::logger& logger = *[] {
     auto made = std::make_unique<spdlog::logger>("broker",
                                                  std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    made->set_formatter(std::make_unique<spdlog::pattern_formatter>(
-        "%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc));
+    made->set_formatter(FormatterOf(LogFormat::kText));
     return made.release();
   }();
   return logger;
@@ -61,15 +72,20 @@ void AppendWord(std::string& line, absl::string_view text) {
 
 }  // namespace
 
-void Log(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields) {
+void Log(LogLevel level, absl::string_view event, const std::vector<LogField>& fields) {
   const spdlog::level::level_enum spdlog_level = ToSpdlog(level);
   if (!Logger().should_log(spdlog_level)) return;
-  Logger().log(spdlog_level, FormatLogLine(event, fields));
+  Logger().log(spdlog_level, format_wanted == LogFormat::kJson ? FormatLogMembers(event, fields)
+                                                               : FormatLogLine(event, fields));
 }
 
-void InitLogging(LogLevel level) { Logger().set_level(ToSpdlog(level)); }
+void InitLogging(LogLevel level, LogFormat format) {
+  Logger().set_level(ToSpdlog(level));
+  Logger().set_formatter(FormatterOf(format));
+  format_wanted = format;
+}
 
-std::string FormatLogLine(absl::string_view event, std::initializer_list<LogField> fields) {
+std::string FormatLogLine(absl::string_view event, const std::vector<LogField>& fields) {
   std::string line;
   AppendWord(line, event);
   for (const LogField& field : fields) {
@@ -77,6 +93,15 @@ std::string FormatLogLine(absl::string_view event, std::initializer_list<LogFiel
     AppendWord(line, field.value);
   }
   return line;
+}
+
+std::string FormatLogMembers(absl::string_view event, const std::vector<LogField>& fields) {
+  std::string members = absl::StrCat("\"msg\":", JsonString(event));
+  for (const LogField& field : fields) {
+    absl::StrAppend(&members, ",", JsonString(field.key), ":",
+                    field.is_number ? field.value : JsonString(field.value));
+  }
+  return members;
 }
 
 }  // namespace broker

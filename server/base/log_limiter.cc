@@ -5,7 +5,7 @@
 namespace broker {
 
 void LogLimiter::Log(MonotonicTime now, LogLevel level, absl::string_view event,
-                     std::initializer_list<LogField> fields) {
+                     const std::vector<LogField>& fields) {
   const Verdict verdict =
       Decide(now);  // Not under the lock from here on: writing may take its time.
   if (!verdict.admitted) return;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
@@ -22,7 +23,11 @@ class LogLimiter {
 
   // Log(), or nothing.
   void Log(MonotonicTime now, LogLevel level, absl::string_view event,
-           std::initializer_list<LogField> fields = {}) ABSL_LOCKS_EXCLUDED(mu_);
+           const std::vector<LogField>& fields) ABSL_LOCKS_EXCLUDED(mu_);
+  void Log(MonotonicTime now, LogLevel level, absl::string_view event,
+           std::initializer_list<LogField> fields = {}) ABSL_LOCKS_EXCLUDED(mu_) {
+    Log(now, level, event, std::vector<LogField>(fields));
+  }
 
  private:
   struct Verdict {

@@ -54,6 +54,20 @@ TEST_F(LedgerTest, FreedSlotGoesToTheLowestArrival) {  // C06
   EXPECT_THAT(Granted(), ElementsAre(3, 5));
 }
 
+TEST_F(LedgerTest, SlotThatWasGrantedIsReservedUntilItIsTaken) {
+  kept_.push_back(ledger_.TryReserve(""));
+  kept_.push_back(ledger_.TryReserve(""));
+  Enqueue(1);
+  EXPECT_EQ(ledger_.granted(), 0u);
+
+  kept_.pop_back();
+
+  EXPECT_EQ(ledger_.granted(), 1u);
+  EXPECT_EQ(ledger_.used(), 2u);
+  EXPECT_THAT(Granted(), ElementsAre(1));
+  EXPECT_EQ(ledger_.granted(), 0u);
+}
+
 TEST_F(LedgerTest, OneSlotServesTheWholeGroup) {  // C12
   kept_.push_back(ledger_.TryReserve(""));
   kept_.push_back(ledger_.TryReserve(""));

@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/base/json_string.h"
 #include "server/base/log_limiter.h"
 
 namespace broker {
@@ -109,6 +110,37 @@ TEST(LogTest, PercentAndBracesInAValueAreNotAFormat) {
   Log(LogLevel::kError, "event", {{"key", "{} %s %v {0}"}});
 
   EXPECT_THAT(lines.Take(), ElementsAre(HasSubstr("key=\"{} %s %v {0}\"")));
+}
+
+TEST(LogTest, JsonLineIsOneObjectWithTimeLevelMessageAndFields) {
+  CapturedLines lines;
+
+  InitLogging(LogLevel::kInfo, LogFormat::kJson);
+  Log(LogLevel::kWarning, "lease lost",
+      {{"namespace", "default"}, {"pins", 3}, {"seconds", 0.5}, {"odd", 1.0 / 0.0}});
+  InitLogging(LogLevel::kInfo);
+
+  EXPECT_THAT(
+      lines.Take(),
+      ElementsAre(MatchesRegex(
+          "\\{\"time\":\"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z\","
+          "\"level\":\"warning\",\"msg\":\"lease lost\",\"namespace\":\"default\","
+          "\"pins\":3,\"seconds\":0.5,\"odd\":\"inf\"\\}")));
+}
+
+TEST(LogTest, JsonValueCannotEndItsStringOrItsLine) {
+  EXPECT_EQ(FormatLogMembers("e", {{"key", "x\",\"level\":\"error\"}\r\n{\\"}}),
+            "\"msg\":\"e\",\"key\":\"x\\\",\\\"level\\\":\\\"error\\\"}\\u000d\\u000a{\\\\\"");
+}
+
+TEST(LogTest, JsonStringsAreAsciiAndSayWhatTheySaid) {
+  EXPECT_EQ(JsonString("gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80"),
+            "\"gr\\u00fc\\u00df \\u20ac \\ud83d\\ude00\"");
+  EXPECT_EQ(JsonString(absl::string_view("\x1b[2J\0\x7f", 6)), "\"\\u001b[2J\\u0000\\u007f\"");
+  // Not UTF-8: alone, cut short, overlong, a surrogate, beyond the last character.
+  for (const char* bad : {"\x80", "\xe2\x82", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80"}) {
+    EXPECT_THAT(JsonString(bad), MatchesRegex("\"(\\\\ufffd)+\"")) << JsonString(bad);
+  }
 }
 
 TEST(LogTest, LinesBelowTheLevelAreDropped) {
