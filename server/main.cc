@@ -28,7 +28,9 @@
 #include "server/base/stall_clock.h"
 #include "server/broker/broker.h"
 #include "server/broker/broker_metrics.h"
+#include "server/broker/note_log.h"
 #include "server/flags.h"
+#include "server/log_settings.h"
 #include "server/metrics/metrics_server.h"
 #include "server/rpc/config_file.h"
 #include "server/rpc/event_encoding.h"
@@ -45,6 +47,7 @@ namespace {
 constexpr int kExitTrouble = 1;
 constexpr int kExitBadConfig = 2;
 constexpr Duration kReaperPeriod = std::chrono::milliseconds(20);
+constexpr Duration kNotesPeriod = std::chrono::milliseconds(50);
 // What a start or an end that went wrong waits for the disk at the most.
 constexpr Duration kLongestWrite = std::chrono::seconds(60);
 
@@ -127,9 +130,10 @@ absl::StatusOr<Store> OpenStore(const std::optional<std::string>& data_dir) {
 }
 
 Broker::Options BrokerOptions(const ServerSettings& settings, const Store& store,
-                              const Clock& clock, const EventEncoder& encoder,
+                              const Clock& clock, const EventEncoder& encoder, Notes& notes,
                               LogLimiter& warnings) {
   Broker::Options options;
+  options.notes = &notes;
   options.journal = store.journal.get();
   options.lease_key = store.lease_key;
   options.event_encoder = &encoder;
@@ -246,21 +250,42 @@ class LastWrite {
   bool recovered_ = false;
 };
 
+// The thread that writes what was noted, so that nobody else has to wait for who reads the log.
+// Writes the rest when it goes, after all who note something.
+class NoteWriter {
+ public:
+  NoteWriter(Notes& notes, const Clock& clock)
+      : log_(notes, clock),
+        thread_(std::in_place, "notes", kNotesPeriod, [this] { log_.RunOnce(); }) {}
+  ~NoteWriter() {
+    thread_.reset();
+    log_.RunOnce();
+  }
+  NoteWriter(const NoteWriter&) = delete;
+  NoteWriter& operator=(const NoteWriter&) = delete;
+
+ private:
+  NoteLog log_;
+  std::optional<PeriodicThread> thread_;
+};
+
 // Where the metrics are: their host as it was given, with the port that was taken.
 std::string MetricsAddress(const std::string& wanted, int port) {
   return absl::StrCat(wanted.substr(0, wanted.rfind(':')), ":", port);
 }
 
-int Serve(const ServerSettings& settings) {
+int Serve(const ServerSettings& settings, LogLevel log_level) {
   const SystemClock system_clock;
   StallClock clock(system_clock);
   LogLimiter warnings(10, std::chrono::minutes(1));
   const ProtoEventEncoder encoder;
+  Notes notes(/*ends=*/log_level == LogLevel::kDebug);
+  const NoteWriter note_writer(notes, system_clock);
   const absl::StatusOr<Store> store = OpenStore(settings.data_dir);
   if (!store.ok()) return Fail(kExitTrouble, store.status().message());
   std::optional<StoreHealth> store_health;
   if (store->journal != nullptr) store_health.emplace(*store->journal);
-  Broker broker(BrokerOptions(settings, *store, clock, encoder, warnings), clock);
+  Broker broker(BrokerOptions(settings, *store, clock, encoder, notes, warnings), clock);
   Reaper reaper(clock, broker);
   broker.SetWakeReaper([&reaper] { reaper.Wake(); });
   LastWrite last_write(broker, store->journal.get(), reaper);
@@ -288,10 +313,14 @@ int Serve(const ServerSettings& settings) {
       MetricsServer::Start(*settings.metrics_listen, BROKER_VERSION, numbers);
   if (!metrics.ok()) return Fail(kExitTrouble, metrics.status().message());
 
+  const std::string metrics_address = MetricsAddress(*settings.metrics_listen, (*metrics)->port());
   std::cout << "listening on " << (*server)->address() << "\n"
-            << "metrics on " << MetricsAddress(*settings.metrics_listen, (*metrics)->port()) << "\n"
+            << "metrics on " << metrics_address << "\n"
             << std::flush;
-  Log(LogLevel::kInfo, "serving", {{"version", BROKER_VERSION}, {"address", (*server)->address()}});
+  Log(LogLevel::kInfo, "serving",
+      {{"version", BROKER_VERSION},
+       {"address", (*server)->address()},
+       {"metrics", metrics_address}});
 
   // The thread that started everything is the one that signals are for: it does nothing else now.
   const sigset_t signals = StopSignals();
@@ -338,11 +367,12 @@ int Main(int argc, char** argv) {
   RaiseFileLimit();
   // A closed pipe behind stdout or a socket is an error of the write, not our end.
   ::signal(SIGPIPE, SIG_IGN);
+  LogSettings(*settings, parsed.flags);
   if (!settings->data_dir.has_value()) {
     Log(LogLevel::kInfo, "in memory only: sessions and leases end with this process",
         {{"asked_for", parsed.flags.memory ? "yes" : "no; --data-dir keeps them"}});
   }
-  return Serve(*settings);
+  return Serve(*settings, parsed.flags.log_level);
 }
 
 }  // namespace

@@ -157,6 +157,7 @@ Broker::Namespace* Broker::AddLocked(NamespaceRecord record, const NamespaceSett
   options.shard_count = options_.shard_count;
   options.first_number = std::max<uint64_t>(record.numbers_end, 1) - 1;
   options.first_revision = std::max<uint64_t>(record.revisions_end, 1) - 1;
+  options.notes = options_.notes;
   options.events.encoder = options_.event_encoder;
   options.events.memory = &event_memory_;
   options.events.hub.max_subscribers = options_.max_subscribers_per_namespace;

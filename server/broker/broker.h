@@ -102,6 +102,7 @@ class Broker {
     //   "suspend without a store": the config asks for IdlePolicy::kSuspend and there is no durable
     //   store, so nothing idle is taken away in this namespace.
     std::function<void(absl::string_view event, absl::string_view namespace_name)> warn;
+    Notes* notes = nullptr;      // Of what operators may want to read. Null: nobody does.
     Journal* journal = nullptr;  // Null: nothing is durable.
     std::string lease_key;       // Of LeaseMint::kKeyBytes at least; empty: one for this process.
   };
@@ -342,6 +343,7 @@ class Broker {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
   static Explanation DescribeStored(Explanation explained, SessionInfo session);
   void WarnOf(absl::string_view name, const NamespaceSettings& settings) const;
+  void NoteDeleted(absl::string_view name) const;
 
   void WakeDispatcher() ABSL_LOCKS_EXCLUDED(wake_mu_);
 

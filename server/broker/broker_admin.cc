@@ -130,6 +130,11 @@ NamespaceInfo Broker::ApplyLocked(Namespace& ns, const NamespaceSettings& settin
   ns.empty_since.reset();
   // Under the lock, so that of two updates the table ends with the one that the registry ends with.
   ns.table->UpdateConfig(ResolveFor(settings));
+  if (options_.notes != nullptr) {
+    options_.notes->Add({.kind = NoteKind::kNamespaceSet,
+                         .namespace_name = ns.name,
+                         .config = ResolveFor(settings)});
+  }
   return InfoLocked(ns);
 }
 
@@ -153,6 +158,11 @@ void Broker::OnUpdateWritten(const std::string& name, uint32_t id,
   NextUpdate();
 }
 
+void Broker::NoteDeleted(absl::string_view name) const {
+  if (options_.notes == nullptr) return;
+  options_.notes->Add({.kind = NoteKind::kNamespaceDeleted, .namespace_name = std::string(name)});
+}
+
 Answer<bool> Broker::DeleteNamespace(absl::string_view name, Done<bool> done) {
   name = NamespaceOrDefault(name);
   WriterLock lock(registry_mu_);
@@ -174,11 +184,15 @@ Answer<bool> Broker::DeleteNamespace(absl::string_view name, Done<bool> done) {
                      " sessions, ", stats.suspended, " suspended, ", stats.waiters,
                      " waiting); end its sessions first"));
   }
-  if (options_.journal == nullptr) return true;
+  if (options_.journal == nullptr) {
+    NoteDeleted(name);
+    return true;
+  }
   EraseLocked(*removed, [this, name = std::string(name), settings = removed->settings,
                          configured = removed->configured,
                          done = std::move(done)](const absl::Status& status) mutable {
     if (status.ok()) {
+      NoteDeleted(name);
       if (done) done(true);
       return;
     }

@@ -10,7 +10,8 @@ namespace broker {
 
 // Tells over grpc.health.v1 whether the journal can be written, under a service name of its own: a
 // broker whose disk is full still renews, releases and serves what is there, so the whole stays
-// SERVING. Where there is no journal nobody knows the name, as any that is none.
+// SERVING. Says in the log when that changes. Where there is no journal nobody knows the name, as
+// any that is none.
 //
 // Thread-safe. The journal must be closed before this is destroyed.
 class StoreHealth {

@@ -33,6 +33,7 @@ SessionTable::SessionTable(Options options, const NamespaceConfig& config)
   context_.numbers_end = options.numbers_end;
   context_.revisions_end = options.revisions_end;
   context_.longest_ttl = options.longest_ttl;
+  context_.notes = options.notes;
   const auto shared = std::make_shared<const NamespaceConfig>(config);
   const size_t count = std::bit_ceil(std::clamp<size_t>(options.shard_count, 1, 256));
   for (size_t i = 0; i < count; ++i) {

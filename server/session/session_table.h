@@ -56,6 +56,7 @@ class SessionTable {
     // With a store: no lease was or is granted for longer, until SetLongestTtl.
     Duration longest_ttl = Duration::max();
     TableEventOptions events = {};
+    Notes* notes = nullptr;  // Of what operators may want to read. Null: nobody does.
   };
 
   // Of suspended records the newest so many are kept.

@@ -465,6 +465,13 @@ class Shard {
   uint64_t PublishEndLocked(EntryIndex index, EndCause cause, SessionInfo session,
                             absl::string_view reason, Instant now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // For operators. Of a lease that ends now, with `why` it does.
+  void NoteLeaseLocked(NoteKind kind, LeaseIndex lease, absl::string_view why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // Of one that lapses, from what it lapses of.
+  void NoteLapseLocked(LeaseIndex lease, LeaseStatus status, Instant now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  void NoteEndLocked(const SessionInfo& was, EndCause cause, absl::string_view reason);
   // Nothing while nobody asked for it.
   void PublishPinLocked(EntryIndex index, EventType type, absl::string_view holder, Instant now,
                         absl::string_view reason = "") ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);

@@ -60,6 +60,7 @@ FreedSlot Shard::EndGenerationLocked(EntryIndex index, EndCause cause, Instant n
   std::unique_ptr<SessionDetails> details = std::move(entry.details);
   if (state == EntryState::kInitializing) counts_.failed_inits.Add(now.mono - details->created);
   LeaveOwnerLocked(details->owner_idle);
+  NoteEndLocked(was, cause, reason);
   const uint64_t revision = PublishEndLocked(index, cause, std::move(was), reason, now);
   const bool durable = context_.store != nullptr;
   if (LeavesRecord(cause)) {

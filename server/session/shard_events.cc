@@ -1,8 +1,9 @@
-// What subscribers are told.
+// What subscribers are told, and what operators may read.
 
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/session/shard.h"
 
 namespace broker {
@@ -46,7 +47,65 @@ absl::string_view ReasonOf(EndCause cause) {
   return "";
 }
 
+const char* NameOf(EndCause cause) {
+  switch (cause) {
+    case EndCause::kInitFailed:
+      return "init_failed";
+    case EndCause::kEnded:
+      return "ended";
+    case EndCause::kDiscarded:
+      return "discarded";
+    case EndCause::kMaxLifetime:
+      return "max_lifetime";
+    case EndCause::kExpired:
+      return "idle";
+    case EndCause::kEvicted:
+      return "evicted";
+    case EndCause::kSuspended:
+      return "suspended";
+    case EndCause::kEvictedToSuspended:
+      return "evicted_suspended";
+  }
+  return "";
+}
+
 }  // namespace
+
+void Shard::NoteLeaseLocked(NoteKind kind, LeaseIndex lease, absl::string_view why) {
+  if (context_.notes == nullptr) return;
+  const LeaseSlot& slot = leases_[lease];
+  const Entry& entry = entries_[slot.entry];
+  context_.notes->Add({.kind = kind,
+                       .namespace_name = context_.namespace_name,
+                       .key = std::string(entry.key.view()),
+                       .generation = entry.generation,
+                       .holder = slot.holder,
+                       .fencing_token = slot.sequence,
+                       .reason = std::string(why)});
+}
+
+void Shard::NoteLapseLocked(LeaseIndex lease, LeaseStatus status, Instant now) {
+  const bool hard = HardDeadlineLocked(lease) <= now.mono;
+  if (entries_[leases_[lease].entry].state == EntryState::kInitializing) {
+    NoteLeaseLocked(NoteKind::kInitFailed, lease,
+                    hard ? "it took too long" : "the lease of its initializer expired");
+  } else if (status == LeaseStatus::kRevoked) {
+    NoteLeaseLocked(NoteKind::kLeaseRevoked, lease, hard ? "max_hold" : "on request");
+  } else {
+    NoteLeaseLocked(NoteKind::kLeaseExpired, lease, "");
+  }
+}
+
+void Shard::NoteEndLocked(const SessionInfo& was, EndCause cause, absl::string_view reason) {
+  if (context_.notes == nullptr || !context_.notes->wants_ends()) return;
+  if (cause == EndCause::kInitFailed) return;  // Noted by who knows why.
+  context_.notes->Add({.kind = NoteKind::kSessionEnded,
+                       .namespace_name = context_.namespace_name,
+                       .key = was.key,
+                       .generation = was.generation,
+                       .reason = reason.empty() ? std::string(NameOf(cause))
+                                                : absl::StrCat(NameOf(cause), ": ", reason)});
+}
 
 uint64_t Shard::PublishLocked(EntryIndex index, EventType type, SessionInfo& session,
                               absl::string_view holder, absl::string_view reason, Instant now) {

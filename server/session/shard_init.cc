@@ -149,6 +149,7 @@ Answer<SessionInfo> Shard::FailInit(const LeaseRef& ref, const InitFailureParams
   const absl::Status failed = MakeError(
       std::move(error),
       absl::StrCat("session '", info.key, "': could not be initialized: ", params.message));
+  NoteLeaseLocked(NoteKind::kInitFailed, lease, params.message);
   // Its own lease ends by its own word, not against its will.
   EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
   // Who reports a failure has had the answer that said who was displaced, and has seen to that.

@@ -107,6 +107,9 @@ void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
 
 void Shard::EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, Instant now,
                          absl::string_view reason) {
+  if (status == LeaseStatus::kExpired || status == LeaseStatus::kRevoked) {
+    NoteLapseLocked(lease, status, now);
+  }
   if (!context_.events.wants(type)) return EndLeaseLocked(lease, status);
   const EntryIndex index = leases_[lease].entry;
   const std::string holder = leases_[lease].holder;
@@ -277,6 +280,9 @@ Answer<ReleaseOutcome> Shard::Release(const LeaseRef& ref, const ReleaseParams& 
   }
   counts_.releases.Add(1);
   const EntryState state = entry.state;
+  if (state == EntryState::kInitializing) {
+    NoteLeaseLocked(NoteKind::kInitFailed, lease, "released without a verdict");
+  }
   EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
   if (state == EntryState::kInitializing) {  // Without a verdict: as if it had vanished.
     ReElectLocked(index, EndGenerationLocked(index, EndCause::kInitFailed, now), now, fx);

@@ -13,6 +13,7 @@
 #include "server/session/capacity_ledger.h"
 #include "server/session/durations.h"
 #include "server/session/event_encoder.h"
+#include "server/session/notes.h"
 #include "server/session/table_store.h"
 #include "server/session/types.h"
 
@@ -114,6 +115,7 @@ struct TableContext {
   std::atomic<uint32_t> waiters = 0;             // For max_waiters.
   std::vector<const ShardCounts*> shard_counts;  // Constant once the table is built.
   const TableEventOptions event_options;
+  Notes* notes = nullptr;  // Constant once the table is built. Null: nobody reads them.
   EventMemory own_event_memory;
   EventHub events;
   // How often a session became idle while somebody waited for an eviction.

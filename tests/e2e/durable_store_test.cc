@@ -171,6 +171,22 @@ TEST_F(DurableStoreTest, HealthOfTheStoreIsApartFromThatOfTheWhole) {
 }
 
 // H02: a call that waits for the disk is answered before the server goes.
+TEST_F(DurableStoreTest, LogTellsOfTheStoresTroubleAndOfItsEnd) {
+  HealthWatch store(server_.server().channel(), "store");
+  ASSERT_EQ(store.Next(), kHealthServing);
+  testing::internal::CaptureStderr();
+
+  server_.disk().FailWrites(true);
+  EXPECT_EQ(store.Next(), kHealthNotServing);
+  server_.disk().FailWrites(false);
+  EXPECT_EQ(store.Next(), kHealthServing);
+
+  const std::string log = testing::internal::GetCapturedStderr();
+  const size_t trouble = log.find(" error \"the store cannot be written");
+  EXPECT_NE(trouble, std::string::npos) << log;
+  EXPECT_GT(log.find(" info \"the store can be written again\" failures_full="), trouble) << log;
+}
+
 TEST_F(DurableStoreTest, ShutdownWaitsForWhatIsBeingWritten) {
   const std::string lease = calls_.Hold({.key = "k"});
   server_.disk().Hold(true);
