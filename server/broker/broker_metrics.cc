@@ -92,6 +92,7 @@ NamespaceSample ToSample(const NamespaceInfo& info) {
       .sessions_pinned = stats.pinned,
       .leases = stats.leases,
       .waiters = stats.waiters,
+      .draining = info.draining,
       .oldest_wait = info.oldest_wait,
       .capacity_limit = info.config.max_sessions,
       .capacity_used = stats.slots_used,

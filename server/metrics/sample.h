@@ -38,6 +38,7 @@ struct NamespaceSample {
   uint64_t sessions_pinned = 0;  // Of the active ones.
   uint64_t leases = 0;
   uint64_t waiters = 0;
+  uint64_t draining = 0;   // 1: Acquires are refused.
   Duration oldest_wait{};  // Of those waiters; zero: there are none.
   uint64_t capacity_limit = 0;
   uint64_t capacity_used = 0;

@@ -88,7 +88,7 @@ grpc::ServerUnaryReactor* AdminService::ListLeases(grpc::CallbackServerContext* 
                                                    const grpc::ByteBuffer* in,
                                                    grpc::ByteBuffer* out) {
   return ServeUnary<pb::ListLeasesRequest, pb::ListLeasesResponse>(
-      context, in, out, [this](const auto& request, auto& response) {
+      context, in, out, open_, [this](const auto& request, auto& response) {
         ListLeasesParams params;
         params.key = request.key();
         params.holder = request.holder();
@@ -141,7 +141,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* AdminService::Drain(
 grpc::ServerUnaryReactor* AdminService::Undrain(grpc::CallbackServerContext* context,
                                                 const grpc::ByteBuffer* in, grpc::ByteBuffer* out) {
   return ServeUnary<pb::UndrainRequest, pb::UndrainResponse>(
-      context, in, out, [this](const auto& request, auto&) {
+      context, in, out, open_, [this](const auto& request, auto&) {
         if (broker_.Undrain(request.namespace_())) {
           Log(LogLevel::kInfo, "undrained", {{"namespace", NameOfDrain(request.namespace_())}});
           if (request.namespace_().empty()) on_drain_();

@@ -25,7 +25,10 @@ uint32_t Clamp(uint64_t count) {
 
 DrainReactor::DrainReactor(grpc::CallbackServerContext& context, const StreamContext& shared,
                            std::string namespace_name)
-    : context_(context), shared_(shared), namespace_name_(std::move(namespace_name)) {
+    : context_(context),
+      shared_(shared),
+      counted_(shared.open.counts(), *sessionbroker::v1::DrainRequest::descriptor(), context),
+      namespace_name_(std::move(namespace_name)) {
   shared_.open.Enter();
 }
 
@@ -98,7 +101,9 @@ void DrainReactor::ReportLocked(const DrainProgress& progress, MonotonicTime now
 void DrainReactor::FinishLocked(const absl::Status& status) {
   if (finished_) return;
   finished_ = true;
-  Finish(ToGrpcStatus(status));
+  const grpc::Status answer = ToGrpcStatus(status);
+  counted_.Finish(answer.error_code());
+  Finish(answer);
 }
 
 void DrainReactor::OnShutdown() {

@@ -14,6 +14,7 @@
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/broker/broker.h"
+#include "server/rpc/call_counts.h"
 #include "server/rpc/stream_registry.h"
 #include "server/rpc/subscribe_reactor.h"
 
@@ -64,6 +65,7 @@ class DrainReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, pu
 
   grpc::CallbackServerContext& context_;
   const StreamContext& shared_;
+  const CountedCall counted_;
   const std::string namespace_name_;
   std::shared_ptr<DrainReactor> self_;  // Set in Start() and Refuse(), dropped in OnDone().
 

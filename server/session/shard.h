@@ -469,7 +469,7 @@ class Shard {
   void NoteLeaseLocked(NoteKind kind, LeaseIndex lease, absl::string_view why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // Of one that lapses, from what it lapses of.
-  void NoteLapseLocked(LeaseIndex lease, LeaseStatus status, Instant now)
+  void NoteLapseLocked(LeaseIndex lease, LeaseStatus status, Instant now, absl::string_view reason)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   void NoteEndLocked(const SessionInfo& was, EndCause cause, absl::string_view reason);
   // Nothing while nobody asked for it.

@@ -84,13 +84,19 @@ void Shard::NoteLeaseLocked(NoteKind kind, LeaseIndex lease, absl::string_view w
                        .reason = std::string(why)});
 }
 
-void Shard::NoteLapseLocked(LeaseIndex lease, LeaseStatus status, Instant now) {
+void Shard::NoteLapseLocked(LeaseIndex lease, LeaseStatus status, Instant now,
+                            absl::string_view reason) {
   const bool hard = HardDeadlineLocked(lease) <= now.mono;
   if (entries_[leases_[lease].entry].state == EntryState::kInitializing) {
     NoteLeaseLocked(NoteKind::kInitFailed, lease,
-                    hard ? "it took too long" : "the lease of its initializer expired");
+                    hard                              ? "it took too long"
+                    : status == LeaseStatus::kRevoked ? "the lease of its initializer was revoked"
+                                                      : "the lease of its initializer expired");
   } else if (status == LeaseStatus::kRevoked) {
-    NoteLeaseLocked(NoteKind::kLeaseRevoked, lease, hard ? "max_hold" : "on request");
+    NoteLeaseLocked(NoteKind::kLeaseRevoked, lease,
+                    hard             ? "max_hold"
+                    : reason.empty() ? "by an operator"
+                                     : reason);
   } else {
     NoteLeaseLocked(NoteKind::kLeaseExpired, lease, "");
   }

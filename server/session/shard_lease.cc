@@ -108,7 +108,7 @@ void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
 void Shard::EndPinLocked(LeaseIndex lease, LeaseStatus status, EventType type, Instant now,
                          absl::string_view reason) {
   if (status == LeaseStatus::kExpired || status == LeaseStatus::kRevoked) {
-    NoteLapseLocked(lease, status, now);
+    NoteLapseLocked(lease, status, now, reason);
   }
   if (!context_.events.wants(type)) return EndLeaseLocked(lease, status);
   const EntryIndex index = leases_[lease].entry;

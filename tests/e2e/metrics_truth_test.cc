@@ -243,6 +243,7 @@ TEST_F(MetricsTruthTest, AfterAStormEveryGaugeIsTheTruth) {
       {"sessionbroker_sessions_pinned", pinned},
       {"sessionbroker_leases", pins},
       {"sessionbroker_waiters", 2},
+      {"sessionbroker_draining", 0},
       {"sessionbroker_oldest_waiter_age_seconds", {waited_at_least, seconds_since(before_wait)}},
       {"sessionbroker_capacity_limit", config.max_sessions()},
       {"sessionbroker_capacity_used", live},
