@@ -98,8 +98,9 @@ TEST_F(NoteLogTest, InitThatFailsSaysWhy) {
   AdvanceAndRun(20s);
   EXPECT_EQ(Renew(slow), LeaseStatus::kHeld);
   AdvanceAndRun(20s);
-  EXPECT_THAT(Lines(), ElementsAre(AllOf(HasSubstr("key=gone"),
-                                         HasSubstr("reason=\"the lease of its initializer expired\""))));
+  EXPECT_THAT(Lines(),
+              ElementsAre(AllOf(HasSubstr("key=gone"),
+                                HasSubstr("reason=\"the lease of its initializer expired\""))));
   AdvanceAndRun(20s);
   EXPECT_THAT(Lines(),
               ElementsAre(AllOf(HasSubstr("key=slow"), HasSubstr("reason=\"it took too long\""))));
