@@ -111,8 +111,8 @@ grpc::ServerUnaryReactor* SessionService::Acquire(grpc::CallbackServerContext* c
   absl::Status status = Decode(*in, request);
   if (status.ok()) status = Validate(request);
   if (status.ok()) return AcquireReactor::Start(*context, broker_, open_, request, out);
-  return FinishUnary(
-      context, CountedCall(open_.counts(), *pb::AcquireRequest::descriptor(), *context), status);
+  const CountedCall counted(open_.counts(), *pb::AcquireRequest::descriptor(), *context);
+  return FinishUnary(context->DefaultReactor(), counted, status);
 }
 
 grpc::ServerUnaryReactor* SessionService::Activate(grpc::CallbackServerContext* context,

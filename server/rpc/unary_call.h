@@ -16,11 +16,11 @@
 
 namespace broker {
 
-// Answers a unary call that needs no reactor of its own.
-inline grpc::ServerUnaryReactor* FinishUnary(grpc::CallbackServerContext* context,
+// Answers a unary call that needs no reactor of its own. `reactor`: the context's, which gRPC lets
+// one ask for once.
+inline grpc::ServerUnaryReactor* FinishUnary(grpc::ServerUnaryReactor* reactor,
                                              const CountedCall& counted,
                                              const absl::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const grpc::Status answer = ToGrpcStatus(status);
   counted.Finish(answer.error_code());
   reactor->Finish(answer);
@@ -43,7 +43,7 @@ grpc::ServerUnaryReactor* ServeUnary(grpc::CallbackServerContext* context,
   if (status.ok()) status = Validate(request);
   if (status.ok()) status = handle(request, response);
   if (status.ok()) Encode(response, *out);
-  return FinishUnary(context, counted, status);
+  return FinishUnary(context->DefaultReactor(), counted, status);
 }
 
 // Answers one unary call, once, on whatever thread: `fill(value, response)` writes what came out.
@@ -96,7 +96,7 @@ grpc::ServerUnaryReactor* ServeWaiting(grpc::CallbackServerContext* context,
   Request request;
   absl::Status status = Decode(*in, request);
   if (status.ok()) status = Validate(request);
-  if (!status.ok()) return FinishUnary(context, counted, status);
+  if (!status.ok()) return FinishUnary(reactor, counted, status);
   open.Enter();
   const Reply<Response, Fill> reply(reactor, counted, out, open, fill);
   auto answer = ask(request, reply);
