@@ -29,5 +29,6 @@ void AddExplainCommand(CLI::App& app, Context& context);
 void AddDrainCommand(CLI::App& app, Context& context);
 void AddUndrainCommand(CLI::App& app, Context& context);
 void AddTopCommand(CLI::App& app, Context& context);
+void AddCompletionCommand(CLI::App& app, Context& context);
 
 }  // namespace sessionbroker::cli

@@ -19,7 +19,10 @@ namespace sessionbroker::cli {
 namespace {
 
 constexpr char kFooter[] =
-    "Durations: 250ms, 30s, 15m, 2h, 7d, 1h30m.\n\n"
+    "Durations: 250ms, 30s, 15m, 2h, 7d, 1h30m.\n"
+    "The broker is --endpoint, else the environment variable BROKERCTL_ENDPOINT, else "
+    "127.0.0.1:7400.\n"
+    "The options above may follow the command, too.\n\n"
     "Exit codes:\n"
     "  0  done\n"
     "  1  the broker refused; the reason is on stderr\n"
@@ -96,6 +99,7 @@ void AddCommands(CLI::App& app, Context& context) {
   AddStoreCommands(app, context);
   AddHealthCommand(app, context);
   AddRunCommand(app, context);
+  AddCompletionCommand(app, context);
 }
 
 int Main(int argc, char** argv) {

@@ -71,10 +71,20 @@ int DeleteNamespace(const std::string& name, const Context& context) {
 void AddNamespaceCommands(CLI::App& app, Context& context) {
   CLI::App* group = app.add_subcommand("namespace", "Look at namespaces and set their limits");
   group->require_subcommand(1);
+  group->footer(
+      "Examples:\n"
+      "  brokerctl namespace list\n"
+      "  brokerctl namespace set browsers --max-sessions 50");
 
   auto name = std::make_shared<std::string>("default");
   CLI::App* get = group->add_subcommand("get", "Show limits and use of a namespace");
   get->add_option("name", *name, "Namespace (default)");
+  get->footer(
+      "Limits as they hold, the broker's defaults included, and what is used of them. Exits with 4 "
+      "if\n"
+      "there is none.\n\n"
+      "Example:\n"
+      "  brokerctl namespace get browsers -o json | jq .namespace.usage.waiters");
   get->callback([name, &context] {
     context.action = [name, &context] { return GetNamespace(*name, context); };
   });
@@ -82,11 +92,21 @@ void AddNamespaceCommands(CLI::App& app, Context& context) {
   AddNamespaceSetCommand(*group, context);
 
   CLI::App* list = group->add_subcommand("list", "List all namespaces");
+  list->footer(
+      "By name. `brokerctl top` has the busiest first.\n\n"
+      "Example:\n"
+      "  brokerctl namespace list -o json | jq -r '.namespaces[].name'");
   list->callback([&context] { context.action = [&context] { return ListNamespaces(context); }; });
 
   auto doomed = std::make_shared<std::string>();
   CLI::App* remove = group->add_subcommand("delete", "Delete a namespace, which must be empty");
   remove->add_option("name", *doomed, "Namespace")->required();
+  remove->footer(
+      "Its limits go with it. Exits with 4 if there is none, and with 1 if it has sessions, "
+      "waiters or "
+      "watches.\n\n"
+      "Example:\n"
+      "  brokerctl namespace delete browsers");
   remove->callback([doomed, &context] {
     context.action = [doomed, &context] { return DeleteNamespace(*doomed, context); };
   });

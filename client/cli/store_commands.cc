@@ -54,6 +54,9 @@ void AddStoreCommands(CLI::App& app, Context& context) {
   CLI::App* group =
       app.add_subcommand("store", "Look at the data directory of a broker that is stopped");
   group->require_subcommand(1);
+  group->footer(
+      "Example:\n"
+      "  brokerctl store check /var/lib/session-broker");
 
   auto checked = std::make_shared<std::string>();
   CLI::App* check = group->add_subcommand("check", "Say what is wrong with it");

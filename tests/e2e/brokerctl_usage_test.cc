@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/e2e/brokerctl_process.h"
@@ -29,6 +30,80 @@ TEST(BrokerctlUsageTest, HelpAndVersionAreNoErrors) {
     EXPECT_EQ(RunCtl(kNobody, {command, "--help"}).code, 0) << command;
   }
   EXPECT_THAT(RunCtl(kNobody, {"--version"}).out, StartsWith("brokerctl 0."));
+}
+
+TEST(BrokerctlUsageTest, EveryCommandHasAnExample) {
+  const std::vector<std::string> commands[] = {
+      {"acquire"},
+      {"activate"},
+      {"renew"},
+      {"release"},
+      {"checkpoint"},
+      {"end"},
+      {"suspend"},
+      {"get"},
+      {"list"},
+      {"watch"},
+      {"leases"},
+      {"revoke"},
+      {"explain"},
+      {"drain"},
+      {"undrain"},
+      {"top"},
+      {"namespace"},
+      {"namespace", "get"},
+      {"namespace", "set"},
+      {"namespace", "list"},
+      {"namespace", "delete"},
+      {"store"},
+      {"store", "check"},
+      {"store", "dump"},
+      {"health"},
+      {"run"},
+      {"completion"},
+  };
+  for (std::vector<std::string> args : commands) {
+    const std::string words = absl::StrJoin(args, " ");
+    args.push_back("--help");
+    const std::string help = RunCtl(kNobody, args).out;
+    const size_t examples = help.find("\nExample");
+    ASSERT_NE(examples, std::string::npos) << words;
+    EXPECT_THAT(help.substr(examples), HasSubstr("brokerctl " + words)) << words;
+  }
+}
+
+// Every code that --help has, by the shortest way to it.
+TEST(BrokerctlUsageTest, ExitCodesAreAsDocumented) {
+  FakeBrokerService fake;
+  const auto code = [&](const std::vector<std::string>& args) {
+    return RunCtl(fake.endpoint(), args).code;
+  };
+  const std::string help = RunCtl(kNobody, {"--help"}).out + RunCtl(kNobody, {"run", "--help"}).out;
+  for (const char* documented : {"\n  0  ", "\n  1  ", "\n  2  ", "\n  3  ", "\n  4  ", "\n  5  ",
+                                 "\n  125  ", "\n  126  ", "\n  127  ", "128 + n"}) {
+    EXPECT_THAT(help, HasSubstr(documented));
+  }
+  EXPECT_EQ(code({"acquire", "a"}), 0);
+  fake.FailNext("Acquire", MakeBrokerError({.code = grpc::StatusCode::RESOURCE_EXHAUSTED,
+                                            .reason = "CAPACITY_EXHAUSTED"}));
+  EXPECT_EQ(code({"acquire", "b"}), 1);
+  EXPECT_EQ(code({"acquire"}), 2);
+  fake.FailNext("Acquire", MakeBrokerError({.code = grpc::StatusCode::INVALID_ARGUMENT,
+                                            .reason = "INVALID_ARGUMENT"}));
+  EXPECT_EQ(code({"acquire", "b"}), 2);
+  EXPECT_EQ(RunCtl(kNobody, {"acquire", "b"}).code, 3);
+  fake.FailNext(
+      "Acquire",
+      MakeBrokerError({.code = grpc::StatusCode::UNAVAILABLE, .reason = "STORE_UNAVAILABLE"}), 100);
+  EXPECT_EQ(code({"acquire", "b"}), 3);
+  fake.FailNext("Acquire", grpc::Status::OK, 0);
+  EXPECT_EQ(code({"get", "nothing"}), 4);
+  EXPECT_EQ(code({"renew", "nothing"}), 5);
+  EXPECT_EQ(code({"run", "-k", "r", "--", "sh", "-c", "exit 9"}), 9);
+  EXPECT_EQ(RunCtl(kNobody, {"run", "-k", "r", "--", "true"}).code, 125);
+  EXPECT_EQ(code({"run", "-k", "r", "--", "/etc/passwd"}), 126);
+  EXPECT_EQ(code({"run", "-k", "r", "--", "no-such-program"}), 127);
+  EXPECT_EQ(code({"run", "-k", "r", "--", "sh", "-c", "kill -9 $$"}), 128 + 9);
 }
 
 TEST(BrokerctlUsageTest, WrongWordsAreTwoAndOneLine) {
