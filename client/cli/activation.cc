@@ -1,5 +1,6 @@
 #include "client/cli/activation.h"
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
@@ -55,7 +56,8 @@ void Activation::Run(Client& client, const v1::ActivateRequest& request, TimePoi
     lock.lock();
     call_ = nullptr;
     if (!absl::IsUnavailable(status) || attempts == policy.max_attempts) break;
-    const Duration pause = BackoffDelay(policy, attempts, random);
+    const Duration pause = std::max(BackoffDelay(policy, attempts, random),
+                                    GetErrorDetails(status).retry_after.value_or(Duration::zero()));
     if (pause >= deadline - SteadyClock::now()) break;
     changed_.wait_for(lock, pause, [this] { return given_up_; });
   }

@@ -16,7 +16,7 @@
 namespace sessionbroker::cli {
 
 // Activates a session while something else goes on: unlike PinnedSession::Activate it can be given
-// up at any time. UNAVAILABLE is retried by the policy.
+// up at any time. UNAVAILABLE is retried by the policy, and not earlier than the broker asks for.
 //
 // Thread-safe. The client must outlive it.
 class Activation {

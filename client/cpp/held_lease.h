@@ -16,7 +16,8 @@ namespace sessionbroker {
 // Why a holder has to consider its lease lost.
 struct Loss {
   // What the broker says became of the lease. UNSPECIFIED: it could not be asked in time, so the
-  // lease has to be taken for expired; `last_error` says what was wrong with the last attempt.
+  // lease has to be taken for expired; `last_error` says what was wrong with the last attempt. If
+  // that is OK nothing was: the broker granted no more time, as at the end of max_hold.
   v1::LeaseStatus status = v1::LEASE_STATUS_UNSPECIFIED;
   absl::Status last_error;
 

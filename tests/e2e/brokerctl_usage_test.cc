@@ -1,6 +1,9 @@
 // brokerctl where there is no broker to talk to, or one that does not answer; and the wrong words.
 
+#include <signal.h>
+
 #include <algorithm>
+#include <chrono>
 
 #include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
@@ -274,6 +277,23 @@ TEST(BrokerctlUsageTest, AShortOutageIsRiddenOut) {
   EXPECT_EQ(RunCtl(fake.endpoint(), {"acquire", "a"}).code, 0);
 
   EXPECT_EQ(fake.calls("Acquire"), 3);
+}
+
+// Here and not with the other tests of run, which fill their file.
+TEST(BrokerctlUsageTest, RunActivatesNoSoonerThanTheBrokerAsks) {
+  FakeBrokerService fake;
+  fake.FailNext("Activate", MakeBrokerError({.code = grpc::StatusCode::UNAVAILABLE,
+                                             .reason = "STORE_UNAVAILABLE",
+                                             .retry_after_seconds = 1}));
+  const auto run = StartCtl(fake.endpoint(), {"run", "-k", "a", "--", "sleep", "100"});
+  ASSERT_TRUE(Await([&] { return fake.calls("Activate") == 1; }));
+  const auto refused = std::chrono::steady_clock::now();
+
+  ASSERT_TRUE(Await([&] { return fake.calls("Activate") == 2; }));
+
+  EXPECT_GE(std::chrono::steady_clock::now() - refused, std::chrono::milliseconds(950));
+  run->Signal(SIGTERM);
+  EXPECT_EQ(run->AwaitExit(), 128 + SIGTERM);
 }
 
 TEST(BrokerctlUsageTest, AnUnknownCallIsAnErrorAndNoCrash) {
