@@ -200,9 +200,11 @@ TEST_P(ClientOutageTest, AWatchOfABrokerThatDiedSaysThatEventsWereMissedAndGoesO
 
 // Every call ends when it said it would, and what it did is done once or not at all.
 TEST_P(ClientOutageTest, CallsToABrokerThatStandsStillEndInTimeAndLeaveNothing) {
-  Client client(broker_->address(), {.call_timeout = milliseconds(300)});
-  PinnedSession pin = MustPin(client, "a", seconds(5));
-  PinnedSession released = MustPin(client, "b", seconds(5));
+  // Long enough for a busy machine once the broker goes on, and three of them end before the
+  // leases.
+  Client client(broker_->address(), {.call_timeout = seconds(1)});
+  PinnedSession pin = MustPin(client, "a", seconds(10));
+  PinnedSession released = MustPin(client, "b", seconds(10));
   absl::StatusOr<PinnedSession> initializer = client.Acquire({.key = "c"});
   ASSERT_TRUE(initializer.ok()) << initializer.status();
   broker_->process().Signal(SIGSTOP);
@@ -215,13 +217,13 @@ TEST_P(ClientOutageTest, CallsToABrokerThatStandsStillEndInTimeAndLeaveNothing) 
   const absl::Status checkpointed = pin.Checkpoint("state");
   const absl::Status given_back = released.Release();
 
-  EXPECT_LE(SteadyClock::now() - stopped, seconds(4));
+  EXPECT_LE(SteadyClock::now() - stopped, seconds(6));
   broker_->process().Signal(SIGCONT);
   for (const absl::Status& status : {acquired, activated, checkpointed, given_back}) {
     EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
   }
   // Whoever is not sure says it again.
-  EXPECT_EQ(initializer->Activate("here"), absl::OkStatus());
+  EXPECT_EQ(initializer->Activate("here"), absl::OkStatus()) << broker_->process().Errors();
   if (durable()) {
     EXPECT_EQ(pin.Checkpoint("state"), absl::OkStatus());
   }
@@ -261,7 +263,6 @@ TEST_P(ClientOutageTest, ALeaseThatTheBrokerTakesBackIsLostWithItsReason) {
   EXPECT_THAT(loss.Await(), testing::ElementsAre(testing::AnyOf("REVOKED", "unreachable")));
 
   EXPECT_TRUE(pin.lost());
-  EXPECT_EQ(pin.loss()->last_error, absl::OkStatus());
   EXPECT_TRUE(Await([&] { return Leases(client) == 0; }));
 }
 
