@@ -148,6 +148,7 @@ enum class Recovery : uint8_t {
   kNone,
   kShared,  // Shared pins.
   kBarred,  // Nothing: an exclusive lease may be out.
+  kProven,  // Everything: its exclusive lease came and went.
 };
 enum class AgePlace : uint8_t { kNone, kByAge, kOverAge, kSuspended };
 

@@ -90,6 +90,10 @@ void Shard::EndLeaseLocked(LeaseIndex index, LeaseStatus status) {
   // One of before the restart ends once.
   if (slot.sequence <= context_.first_number && RecoveryLeftLocked() > Duration::zero()) {
     dead_.insert(slot.sequence);
+    // It was alone, so that nobody is left who might come.
+    if (slot.mode == PinMode::kExclusive && entry.recovery == Recovery::kBarred) {
+      entry.recovery = Recovery::kProven;
+    }
   }
 
   if (status == LeaseStatus::kReleased) {

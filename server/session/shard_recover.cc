@@ -124,22 +124,26 @@ bool Shard::DisplaceEarlierLocked(Entry& entry, const LeaseRef& ref) {
   for (LeaseIndex lease = entry.first_lease; lease != kNil; lease = leases_[lease].siblings.next) {
     if (leases_[lease].sequence > ref.sequence) return false;
   }
+  const Recovery recovery = entry.recovery;
   while (entry.first_lease != kNil) EndLeaseLocked(entry.first_lease, LeaseStatus::kUnknown);
+  entry.recovery = recovery;  // Their end proves nothing.
   return true;
 }
 
 std::optional<ReleaseOutcome> Shard::ReleaseUnseen(const LeaseRef& ref, uint32_t index, Instant now,
                                                    Effects& fx) {
   // Somebody who gave it back before the restart, and did not get the answer, makes the same call
-  // as one who has held it until now. So it says nothing about others who may hold the session: it
-  // is neither pinned by it nor, where it was used exclusively, given to anybody for that.
+  // as one who has held it until now. So it says nothing about others who may hold the session:
+  // where that was used exclusively, nobody gets in for it.
   now = AdvanceLocked(now);
+  const Recovery recovery = entries_[index].recovery;
   const LeaseIndex lease = Adopt(ref, index, "", /*restoring=*/false, now);
   if (lease == kNil) return std::nullopt;
   counts_.leases_adopted.Add(-1);
   counts_.releases.Add(1);
   Entry& entry = entries_[index];
   EndPinLocked(lease, LeaseStatus::kReleased, EventType::kReleased, now);
+  entry.recovery = recovery;
   const uint32_t pins = entry.pins;
   entry.Use(now.mono);
   AfterUnpinLocked(index, now, fx);

@@ -35,6 +35,9 @@ bool Shard::MayPinLocked(const Entry& entry, PinMode mode, Instant now) const {
     case Recovery::kShared:
       if (mode == PinMode::kExclusive || IsOverAgeLocked(entry, now)) return false;
       break;
+    case Recovery::kProven:
+      if (IsOverAgeLocked(entry, now)) return false;
+      break;
     case Recovery::kNone:
       break;
   }

@@ -131,7 +131,7 @@ TEST_P(ClientOutageTest, AnAcquireThatTheBrokerDiedUnderIsAnsweredByTheNext) {
   Client client(broker_->address());
   PinnedSession pin = MustPin(client, "holder");
   absl::StatusOr<PinnedSession> exclusive =
-      client.Acquire({.key = "a", .mode = v1::PIN_MODE_EXCLUSIVE});
+      client.Acquire({.key = "a", .mode = v1::PIN_MODE_EXCLUSIVE, .lease_ttl = seconds(5)});
   ASSERT_TRUE(exclusive.ok() && exclusive->Activate("here").ok());
   absl::StatusOr<PinnedSession> waited = absl::UnknownError("not acquired");
   std::jthread waiter([&] { waited = client.Acquire({.key = "a", .timeout = seconds(60)}); });
@@ -145,7 +145,8 @@ TEST_P(ClientOutageTest, AnAcquireThatTheBrokerDiedUnderIsAnsweredByTheNext) {
 
   StartAgain();
 
-  // With a store it waits again, for a holder who is still there.
+  // With a store it waits again, for a holder who is still there, and has shown himself.
+  ASSERT_TRUE(Await([&] { return exclusive->lost() || Leases(client) > 0; }));
   const absl::Status released = exclusive->Release();
   EXPECT_EQ(released.ok(), durable()) << released;
   waiter.join();

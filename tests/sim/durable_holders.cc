@@ -88,7 +88,8 @@ void Holders::OnGranted(const Acquired& acquired, const std::string& key, const 
     }
   }
   auto restored = restored_.find(ref.generation);
-  if (now < window_end_ && restored != restored_.end() && (exclusive || restored->second)) {  // G02
+  if (now < window_end_ && restored != restored_.end() && !proven_.contains(ref.generation) &&
+      (exclusive || restored->second)) {  // G02
     truth_.Fail(absl::StrCat("in the window: ", Name(lease)));
   }
   CheckAlone(lease, now);
@@ -105,8 +106,9 @@ void Holders::CheckAlone(const HeldLease& lease, MonotonicTime now) {  // A15 G0
   }
 }
 
-void Holders::OnUsed(const HeldLease& lease) {
-  if (lease.life == life_) return;
+void Holders::OnUsed(const HeldLease& lease, bool given_back) {
+  if (lease.life == life_ || given_back) return;
+  if (lease.ref.mode == PinMode::kExclusive) proven_.insert(lease.ref.generation);
   if (lease.releasing || lease.over) tainted_.insert(lease.ref.generation);
 }
 
@@ -167,6 +169,7 @@ void Holders::OnRestart(const std::vector<LeaseRecord>* left, MonotonicTime stop
                         MonotonicTime now, MonotonicTime window_end) {
   ++life_;
   restored_.clear();
+  proven_.clear();
   window_end_ = window_end;
   for (const auto& [key, stored] : disk_.sessions()) {
     if (!stored.record.suspended) {

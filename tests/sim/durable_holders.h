@@ -47,7 +47,7 @@ class Holders {
   void OnRenewed(HeldLease& lease, const RenewOutcome& outcome, MonotonicTime now);
   void OnReleased(HeldLease& lease, const ReleaseOutcome& outcome);
   // Any call in its name that may have adopted it.
-  void OnUsed(const HeldLease& lease);
+  void OnUsed(const HeldLease& lease, bool given_back = false);
   // Nobody may hold a generation that is taken away because it is idle.
   void OnTaken(uint64_t generation, MonotonicTime now);
   // Whatever ends leases although they are renewed.
@@ -77,6 +77,8 @@ class Holders {
   // Where somebody came after a restart with a lease that he had given back before it: nobody can
   // tell it from one that is held, so there others may lose theirs to it.
   std::set<uint64_t> tainted_;
+  // Where an exclusive lease of before this life has shown itself by more than its release.
+  std::set<uint64_t> proven_;
   MonotonicTime window_end_ = MonotonicTime::min();
   int life_ = 0;
 };

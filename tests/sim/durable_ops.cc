@@ -303,7 +303,8 @@ void DurableSimulation::DoRelease() {
   if (number != 0) params.checkpoint = data;
   const bool discard = params.disposition == Disposition::kDiscard;
   const bool gives_up = !lease->releasing || lease->releases > 0;
-  holders_->OnUsed(*lease);
+  // A plain one proves nothing, and takes nothing from anybody.
+  holders_->OnUsed(*lease, /*given_back=*/number == 0 && !discard);
   lease->releasing = true;
   ++lease->releases;
   Make<ReleaseOutcome>(
