@@ -52,4 +52,5 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["brok
 # Answers what waits, writes what the next start goes on from, and exits with 0 within its grace.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["session-broker"]
-CMD ["--listen", "0.0.0.0:7400", "--metrics-listen", "0.0.0.0:7401", "--config", "/etc/session-broker.json", "--data-dir", "/var/lib/session-broker", "--log-format", "json"]
+CMD ["--listen", "0.0.0.0:7400", "--metrics-listen", "0.0.0.0:7401", "--config", "/etc/session-broker.json", \
+     "--data-dir", "/var/lib/session-broker", "--log-format", "json"]

@@ -64,7 +64,7 @@ class ComposeTest(unittest.TestCase):
         for name, service in self.services.items():
             self.assertNotIn("network_mode", service)
             for port in service["ports"]:
-                self.assertTrue(port.startswith("127.0.0.1:"), f"{name}: {port}")
+                self.assertTrue(str(port).startswith("127.0.0.1:"), f"{name}: {port}")
 
     def test_what_is_not_built_here_is_pinned_to_a_version(self):
         for service in self.services.values():
@@ -138,7 +138,8 @@ def owners_of(paths):
 
 def with_dependencies(packages):
     depends = {}
-    for line in output_of("dpkg-query", "--show", "--showformat", "${Package}\t${Pre-Depends}, ${Depends}\n").splitlines():
+    fields = "${Package}\t${Pre-Depends}, ${Depends}\n"
+    for line in output_of("dpkg-query", "--show", "--showformat", fields).splitlines():
         package, _, needed = line.partition("\t")
         depends.setdefault(package, set()).update(re.findall(r"(?:^|, *)([a-z0-9][a-z0-9+.-]+)", needed))
     found, todo = set(), set(packages)
