@@ -56,7 +56,7 @@ void AddStore(const StoreSample& store, std::vector<MetricFamily>& families) {
   add(MetricType::Counter, "sessionbroker_store_read_failures_total", "Readings that failed.",
       number(store.read_failures));
   add(MetricType::Counter, "sessionbroker_store_log_copy_failures_total",
-      "Times that the log could not be copied into the database.", number(store.read_failures));
+      "Times that the log could not be copied into the database.", number(store.log_copy_failures));
   add(MetricType::Gauge, "sessionbroker_store_pending_writes", "Writes that wait for a commit.",
       number(store.pending_writes));
   add(MetricType::Gauge, "sessionbroker_store_pending_bytes", "What they hold in memory.",
