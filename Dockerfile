@@ -46,9 +46,11 @@ WORKDIR /var/lib/session-broker
 VOLUME /var/lib/session-broker
 # gRPC, and what Prometheus scrapes.
 EXPOSE 7400 7401
-# SERVING, or not (any more). Whether the store works is another question: `brokerctl health store`; a restart would
+# Whether it answers at all: this service stays SERVING while the broker is drained, where a restart would end the
+# drain and cost its holders. Whether the store works is another question: `brokerctl health store`; a restart would
 # not mend a disk, and without it holders keep their pins.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["brokerctl", "--timeout", "2s", "health"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD \
+    ["brokerctl", "--timeout", "2s", "health", "sessionbroker.v1.AdminService"]
 # Answers what waits, writes what the next start goes on from, and exits with 0 within its grace.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["session-broker"]

@@ -54,6 +54,9 @@ struct NamespaceInfo {
 struct DrainProgress {
   uint64_t pins = 0;
   uint64_t waiters = 0;
+  // There are sessions that leases of before a restart may be out on, and not have shown
+  // themselves.
+  bool recovering = false;
   bool draining = false;  // It was ordered, and not taken back.
 };
 
@@ -248,6 +251,9 @@ class Broker {
   absl::StatusOr<bool> Drain(absl::string_view namespace_name);
   bool Undrain(absl::string_view namespace_name);
   DrainProgress Progress(absl::string_view namespace_name) const;
+  // What is to be read of a drain in the log.
+  void NoteDrain(NoteKind kind, absl::string_view namespace_name);
+  bool draining_all() const;
   // Up to `limit` namespaces whose names come after `after`, in order of name.
   std::vector<NamespaceInfo> ListNamespaces(absl::string_view after, size_t limit) const;
 

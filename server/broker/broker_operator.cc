@@ -12,14 +12,16 @@
 namespace broker {
 
 std::string FormatLeaseHandle(const LeaseHandle& handle) {
-  return absl::StrCat(handle.sequence, ".", handle.shard, ".", handle.slot);
+  return absl::StrCat(handle.sequence, ".", handle.namespace_id, ".", handle.shard, ".",
+                      handle.slot);
 }
 
 std::optional<LeaseHandle> ParseLeaseHandle(absl::string_view text) {
   const std::vector<absl::string_view> parts = absl::StrSplit(text, '.');
   LeaseHandle handle;
-  if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &handle.sequence) ||
-      !absl::SimpleAtoi(parts[1], &handle.shard) || !absl::SimpleAtoi(parts[2], &handle.slot)) {
+  if (parts.size() != 4 || !absl::SimpleAtoi(parts[0], &handle.sequence) ||
+      !absl::SimpleAtoi(parts[1], &handle.namespace_id) ||
+      !absl::SimpleAtoi(parts[2], &handle.shard) || !absl::SimpleAtoi(parts[3], &handle.slot)) {
     return std::nullopt;
   }
   // There are other spellings of a number.
@@ -91,7 +93,18 @@ absl::StatusOr<bool> Broker::Drain(absl::string_view namespace_name) {
   // With no lock held, because those who wait are told. A table that was undrained since refuses
   // nobody.
   for (const auto& table : tables) table->RefuseWaitersWhileDraining(clock_.Now());
+  NoteDrain(NoteKind::kDraining, namespace_name);
   return true;
+}
+
+void Broker::NoteDrain(NoteKind kind, absl::string_view namespace_name) {
+  if (options_.notes == nullptr) return;
+  options_.notes->Add({.kind = kind, .namespace_name = std::string(namespace_name)});
+}
+
+bool Broker::draining_all() const {
+  ReaderLock lock(registry_mu_);
+  return draining_all_;
 }
 
 bool Broker::Undrain(absl::string_view namespace_name) {
@@ -103,11 +116,13 @@ bool Broker::Undrain(absl::string_view namespace_name) {
     draining_.erase(namespace_name);
   }
   ApplyDrainsLocked(namespace_name);
+  NoteDrain(NoteKind::kUndrained, namespace_name);
   return true;
 }
 
 DrainProgress Broker::Progress(absl::string_view namespace_name) const {
   DrainProgress progress;
+  const MonotonicTime now = clock_.MonotonicNow();
   std::vector<std::shared_ptr<SessionTable>> tables;
   {
     ReaderLock lock(registry_mu_);
@@ -117,9 +132,10 @@ DrainProgress Broker::Progress(absl::string_view namespace_name) const {
     }
   }
   for (const auto& table : tables) {
-    const TableStats stats = table->Stats();
-    progress.pins += stats.leases;
-    progress.waiters += stats.waiters;
+    const TableLoad load = table->Load();
+    progress.pins += load.leases;
+    progress.waiters += load.waiters;
+    if (load.active > 0 && table->recovering(now)) progress.recovering = true;
   }
   return progress;
 }

@@ -24,12 +24,19 @@ Line LineOf(NoteKind kind) {
       return {LogLevel::kInfo, "namespace configured"};
     case NoteKind::kNamespaceDeleted:
       return {LogLevel::kInfo, "namespace deleted"};
+    case NoteKind::kDraining:
+      return {LogLevel::kInfo, "draining"};
+    case NoteKind::kDrained:
+      return {LogLevel::kInfo, "drained"};
+    case NoteKind::kUndrained:
+      return {LogLevel::kInfo, "undrained"};
   }
   return {LogLevel::kError, "unknown note"};
 }
 
 std::vector<LogField> FieldsOf(const Note& note) {
-  std::vector<LogField> fields = {{"namespace", note.namespace_name}};
+  std::vector<LogField> fields = {
+      {"namespace", note.namespace_name.empty() ? "(all)" : note.namespace_name}};
   if (!note.key.empty()) {
     fields.push_back({"key", note.key});
     fields.push_back({"generation", note.generation});
@@ -64,7 +71,9 @@ void NoteLog::RunOnce() {
   const MonotonicTime now = clock_.MonotonicNow();
   for (const Note& note : taken.notes) {
     const Line line = LineOf(note.kind);
-    limiters_[static_cast<size_t>(note.kind)].Log(now, line.level, line.event, FieldsOf(note));
+    LogLimiter& limiter =
+        limiters_.try_emplace(note.kind, kLines, std::chrono::minutes(1)).first->second;
+    limiter.Log(now, line.level, line.event, FieldsOf(note));
   }
   if (taken.dropped > 0) {
     Log(LogLevel::kWarning, "lines held back", {{"event", "any"}, {"count", taken.dropped}});

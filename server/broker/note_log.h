@@ -1,8 +1,8 @@
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "server/base/clock.h"
@@ -29,10 +29,7 @@ class NoteLog {
  private:
   Notes& notes_;
   const Clock& clock_;
-  std::array<LogLimiter, kNoteKindCount> limiters_ = {
-      LogLimiter(kLines, std::chrono::minutes(1)), LogLimiter(kLines, std::chrono::minutes(1)),
-      LogLimiter(kLines, std::chrono::minutes(1)), LogLimiter(kLines, std::chrono::minutes(1)),
-      LogLimiter(kLines, std::chrono::minutes(1)), LogLimiter(kLines, std::chrono::minutes(1))};
+  std::map<NoteKind, LogLimiter> limiters_;  // Made with the first note of a kind.
 };
 
 // What an operator may want to know of a config that is in force.

@@ -5,7 +5,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "server/base/log.h"
 #include "server/rpc/drain_reactor.h"
 #include "server/rpc/field_checks.h"
 #include "server/rpc/lease_convert.h"
@@ -30,10 +29,6 @@ absl::Status ListSomeNamespaces(Broker& broker, const pb::ListNamespacesRequest&
   for (const NamespaceInfo& info : page) ToProto(info, *response.add_namespaces());
   if (more) response.set_next_page_token(WriteNamespacePageToken(page.back().name));
   return absl::OkStatus();
-}
-
-absl::string_view NameOfDrain(absl::string_view namespace_name) {
-  return namespace_name.empty() ? "(all)" : namespace_name;
 }
 
 }  // namespace
@@ -131,10 +126,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* AdminService::Drain(
   if (!status.ok()) return DrainReactor::Refuse(*context, streams_, status);
   const absl::StatusOr<bool> ordered = broker_.Drain(request.namespace_());
   if (!ordered.ok()) return DrainReactor::Refuse(*context, streams_, ordered.status());
-  if (*ordered) {
-    Log(LogLevel::kInfo, "draining", {{"namespace", NameOfDrain(request.namespace_())}});
-    if (request.namespace_().empty()) on_drain_();
-  }
+  if (*ordered && request.namespace_().empty()) on_drain_();
   return DrainReactor::Start(*context, streams_, request.namespace_());
 }
 
@@ -142,10 +134,7 @@ grpc::ServerUnaryReactor* AdminService::Undrain(grpc::CallbackServerContext* con
                                                 const grpc::ByteBuffer* in, grpc::ByteBuffer* out) {
   return ServeUnary<pb::UndrainRequest, pb::UndrainResponse>(
       context, in, out, open_, [this](const auto& request, auto&) {
-        if (broker_.Undrain(request.namespace_())) {
-          Log(LogLevel::kInfo, "undrained", {{"namespace", NameOfDrain(request.namespace_())}});
-          if (request.namespace_().empty()) on_drain_();
-        }
+        if (broker_.Undrain(request.namespace_()) && request.namespace_().empty()) on_drain_();
         return absl::OkStatus();
       });
 }

@@ -4,9 +4,7 @@
 #include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/base/error.h"
-#include "server/base/log.h"
 #include "server/rpc/decode.h"
 #include "server/rpc/grpc_status.h"
 #include "sessionbroker/v1/broker.pb.h"
@@ -38,7 +36,8 @@ DrainReactor* DrainReactor::Start(grpc::CallbackServerContext& context, const St
       new DrainReactor(context, shared, std::move(namespace_name)));
   reactor->self_ = reactor;
   DrainReactor* const raw = reactor.get();
-  const absl::Status entered = shared.registry.Enter(reactor, shared.clock.MonotonicNow());
+  const absl::Status entered =
+      shared.registry.Enter(reactor, shared.clock.MonotonicNow(), /*spare=*/kMaxStreams);
   MutexLock lock(raw->mu_);
   if (!entered.ok()) raw->FinishLocked(entered);
   return raw;
@@ -77,8 +76,12 @@ MonotonicTime DrainReactor::OnTimer(MonotonicTime now) {
 }
 
 void DrainReactor::ReportLocked(const DrainProgress& progress, MonotonicTime now) {
-  const bool over = progress.pins == 0 && progress.waiters == 0;
-  if (writing_) return;
+  const bool none_left = progress.pins == 0 && progress.waiters == 0 && !progress.recovering;
+  // The two are not read at once: who waited may just have been served. Who was not there twice is
+  // not coming any more.
+  const bool over = none_left && none_left_before_;
+  none_left_before_ = none_left;
+  if (writing_ || (none_left && !over)) return;
   if (told_.has_value() && !over) {
     const bool changed = told_->pins != progress.pins || told_->waiters != progress.waiters;
     if (now < last_write_ + (changed ? kFastest : kSlowest)) return;
@@ -93,8 +96,7 @@ void DrainReactor::ReportLocked(const DrainProgress& progress, MonotonicTime now
   writing_ = true;
   StartWrite(&message_);
   if (!over) return;
-  Log(LogLevel::kInfo, "drained",
-      {{"namespace", namespace_name_.empty() ? "(all)" : namespace_name_}});
+  shared_.broker.NoteDrain(NoteKind::kDrained, namespace_name_);
   FinishLocked(absl::OkStatus());
 }
 

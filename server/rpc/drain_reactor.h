@@ -33,6 +33,8 @@ namespace broker {
 class DrainReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public TimedStream {
  public:
   static constexpr Duration kLookPeriod = std::chrono::milliseconds(100);
+  // That may be open though as many subscribers as may be are.
+  static constexpr size_t kMaxStreams = 100;
   // Reports come no faster than this, but for the first and the last, and no slower than that.
   static constexpr Duration kFastest = std::chrono::seconds(1);
   static constexpr Duration kSlowest = std::chrono::seconds(5);
@@ -71,6 +73,7 @@ class DrainReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, pu
 
   Mutex mu_;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool none_left_before_ ABSL_GUARDED_BY(mu_) = false;  // At the last look.
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   bool done_ ABSL_GUARDED_BY(mu_) = false;         // gRPC is through with it.
   grpc::ByteBuffer message_ ABSL_GUARDED_BY(mu_);  // gRPC's while writing_.

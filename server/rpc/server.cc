@@ -110,10 +110,11 @@ void RpcServer::TellHealth() {
   if (server_ == nullptr) return;
   // One at a time, so that of an order and its opposite the last one that counts is told last.
   MutexLock lock(health_mu_);
-  const bool serving = !broker_.Progress("").draining;
-  for (const char* name : {"", kSessionServiceName, kAdminServiceName}) {
-    server_->GetHealthCheckService()->SetServingStatus(name, serving);
-  }
+  const bool serving = !broker_.draining_all();
+  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
+  for (const char* name : {"", kSessionServiceName}) health->SetServingStatus(name, serving);
+  // It goes on: somebody has to be able to take the drain back.
+  health->SetServingStatus(kAdminServiceName, true);
 }
 
 void RpcServer::AddTo(BrokerSample& sample) const {

@@ -34,10 +34,11 @@ absl::string_view StreamEndName(StreamEnd end) {
   return "";
 }
 
-absl::Status StreamRegistry::Enter(std::shared_ptr<TimedStream> stream, MonotonicTime now) {
+absl::Status StreamRegistry::Enter(std::shared_ptr<TimedStream> stream, MonotonicTime now,
+                                   size_t spare) {
   MutexLock lock(mu_);
   if (shutdown_) return MakeError(Reason::kShuttingDown, "the broker is shutting down");
-  if (places_.size() >= max_streams_) {
+  if (places_.size() >= max_streams_ + spare) {
     return LimitError(
         Reason::kSubscriberLimit, "max_subscribers", max_streams_,
         absl::StrCat("the broker has ", max_streams_, " subscribers, which is the limit"));

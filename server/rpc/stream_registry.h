@@ -54,8 +54,8 @@ class StreamRegistry {
   StreamRegistry& operator=(const StreamRegistry&) = delete;
 
   // Keeps `stream` until Leave, and calls it for the first time soon after `now`. SUBSCRIBER_LIMIT,
-  // SHUTTING_DOWN.
-  absl::Status Enter(std::shared_ptr<TimedStream> stream, MonotonicTime now)
+  // where there are `spare` more than subscribers are allowed; SHUTTING_DOWN.
+  absl::Status Enter(std::shared_ptr<TimedStream> stream, MonotonicTime now, size_t spare = 0)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Does nothing for one that is not there.
   void Leave(const TimedStream* stream) ABSL_LOCKS_EXCLUDED(mu_);

@@ -18,6 +18,7 @@ struct LeaseHandle {
   uint32_t shard = 0;
   uint32_t slot = 0;
   uint64_t sequence = 0;
+  uint32_t namespace_id = 0;  // Numbers mean something in their namespace only.
 
   friend bool operator==(const LeaseHandle&, const LeaseHandle&) = default;
 };
@@ -63,6 +64,13 @@ struct Explanation {
   uint32_t waiter_count = 0;
   std::string verdict;                     // Why it is not taken away, or when it is.
   std::vector<std::string> recent_events;  // Encoded, oldest first.
+};
+
+// What is left in a table.
+struct TableLoad {
+  uint64_t leases = 0;
+  uint64_t waiters = 0;
+  uint64_t active = 0;
 };
 
 // The end of a lease by an operator. False: it was over already.

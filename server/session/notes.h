@@ -19,8 +19,11 @@ enum class NoteKind : uint8_t {
   kSessionEnded,  // Any other end. Only where somebody asked for it.
   kNamespaceSet,  // Configured, or changed.
   kNamespaceDeleted,
+  kDraining,  // Nobody is let in any more; no namespace: in the whole broker.
+  kDrained,   // No pin is left.
+  kUndrained,
 };
-inline constexpr int kNoteKindCount = 6;
+inline constexpr int kNoteKindCount = 9;
 
 // Something that an operator may want to read of. What clients sent is in it as they sent it; a
 // lease is named by its fencing token, never by its id.

@@ -200,6 +200,8 @@ class SessionTable {
   // their lease. Those who wait are told by the second call, which does nothing unless it drains.
   void SetDraining(bool draining);
   void RefuseWaitersWhileDraining(Instant now);
+  // Of the Stats, what a drain looks at.
+  TableLoad Load() const;
 
   // From now on, or from after revision `after`: see EventHub. Null: the table is closed.
   absl::StatusOr<std::unique_ptr<Subscription>> Subscribe(EventFilter filter,

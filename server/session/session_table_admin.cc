@@ -39,7 +39,9 @@ ListLeasesOutcome SessionTable::ListLeases(const ListLeasesParams& params, ListC
 
 Answer<RevokeOutcome> SessionTable::RevokeLease(const LeaseHandle& handle, absl::string_view reason,
                                                 Instant now, Done<RevokeOutcome> done) {
-  if (handle.shard >= shards_.size()) return RevokeOutcome{};
+  if (handle.namespace_id != context_.namespace_id || handle.shard >= shards_.size()) {
+    return RevokeOutcome{};
+  }
   Shard& shard = *shards_[handle.shard];
   Effects fx;
   Answer<RevokeOutcome> answer = [&] {
@@ -71,15 +73,28 @@ void SessionTable::SetDraining(bool draining) {
 
 void SessionTable::RefuseWaitersWhileDraining(Instant now) {
   for (const auto& shard : shards_) {
-    Effects fx;
-    {
-      MutexLock lock(shard->mu);
-      shard->RefuseWaitersWhileDraining(now, fx);
+    bool more = true;
+    while (more) {
+      Effects fx;
+      {
+        MutexLock lock(shard->mu);
+        more = shard->RefuseWaitersWhileDraining(now, fx);
+      }
+      fx.RunCompletions(context_.store);
     }
-    fx.RunCompletions(context_.store);
   }
   Effects fx;
   Settle(fx, now);
+}
+
+TableLoad SessionTable::Load() const {
+  TableLoad load;
+  for (const ShardCounts* counts : context_.shard_counts) {
+    load.leases += counts->leases.get();
+    load.waiters += counts->waiters.get();
+    load.active += counts->active.get();
+  }
+  return load;
 }
 
 }  // namespace broker

@@ -227,7 +227,8 @@ class Shard {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // While draining, whoever would get a lease is refused.
   void SetDraining(bool draining) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { draining_ = draining; }
-  void RefuseWaitersWhileDraining(Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  // A few of them. Returns whether some are left.
+  bool RefuseWaitersWhileDraining(Instant now, Effects& fx) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   // --- the reaper: shard_sweep.cc ---
   // Does what is due, at most `budget` steps of it. Returns whether something is left to do.

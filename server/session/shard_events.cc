@@ -87,16 +87,14 @@ void Shard::NoteLeaseLocked(NoteKind kind, LeaseIndex lease, absl::string_view w
 void Shard::NoteLapseLocked(LeaseIndex lease, LeaseStatus status, Instant now,
                             absl::string_view reason) {
   const bool hard = HardDeadlineLocked(lease) <= now.mono;
-  if (entries_[leases_[lease].entry].state == EntryState::kInitializing) {
+  const bool initializing = entries_[leases_[lease].entry].state == EntryState::kInitializing;
+  if (status == LeaseStatus::kRevoked) {
+    const std::string why(!reason.empty() ? reason : hard ? "max_hold" : "by an operator");
+    NoteLeaseLocked(initializing ? NoteKind::kInitFailed : NoteKind::kLeaseRevoked, lease,
+                    initializing ? absl::StrCat("its lease was revoked: ", why) : why);
+  } else if (initializing) {
     NoteLeaseLocked(NoteKind::kInitFailed, lease,
-                    hard                              ? "it took too long"
-                    : status == LeaseStatus::kRevoked ? "the lease of its initializer was revoked"
-                                                      : "the lease of its initializer expired");
-  } else if (status == LeaseStatus::kRevoked) {
-    NoteLeaseLocked(NoteKind::kLeaseRevoked, lease,
-                    hard             ? "max_hold"
-                    : reason.empty() ? "by an operator"
-                                     : reason);
+                    hard ? "it took too long" : "the lease of its initializer expired");
   } else {
     NoteLeaseLocked(NoteKind::kLeaseExpired, lease, "");
   }

@@ -12,6 +12,10 @@
 namespace broker {
 namespace {
 
+constexpr absl::string_view kNoCheckpoint =
+    "; kept because require_checkpoint is set and no checkpoint was made since it was last "
+    "acquired";
+
 // To the millisecond, for people.
 std::string Show(Duration duration) {
   const auto rounded = std::chrono::duration_cast<std::chrono::milliseconds>(duration);
@@ -24,7 +28,7 @@ LeaseInfo Shard::LeaseInfoLocked(LeaseIndex index, Instant now) const {
   const LeaseSlot& slot = leases_[index];
   const Entry& entry = entries_[slot.entry];
   LeaseInfo info;
-  info.handle = {number_, index, slot.sequence};
+  info.handle = {number_, index, slot.sequence, context_.namespace_id};
   info.key = std::string(entry.key.view());
   info.generation = entry.generation;
   info.holder = slot.holder;
@@ -123,8 +127,7 @@ std::string Shard::IdleVerdictLocked(const Entry& entry, Instant now) const {
   const std::string since = absl::StrCat("idle for ", Show(idle));
   const EntryIndex index = FindLocked(entry.key.view(), entry.hash);
   if (IsKeptForCheckpointLocked(index)) {
-    return absl::StrCat(since, "; kept because require_checkpoint is set and no checkpoint was ",
-                        "made since it was last acquired");
+    return absl::StrCat(since, kNoCheckpoint);
   }
   if (entry.idle_place == IdlePlace::kHeldBack) {
     return absl::StrCat(since, "; kept because it could not be made durable; tried again in ",
@@ -132,6 +135,9 @@ std::string Shard::IdleVerdictLocked(const Entry& entry, Instant now) const {
   }
   if (!MayEvict()) {
     return absl::StrCat(since, "; kept because idle_policy SUSPEND needs a data directory");
+  }
+  if (config_->idle_policy == IdlePolicy::kSuspend && !MayTakeLocked(entry, EndCause::kSuspended)) {
+    return absl::StrCat(since, kNoCheckpoint);
   }
   if (config_->idle_policy == IdlePolicy::kKeep) {
     return absl::StrCat(since, "; idle_policy KEEP: taken only to make room");
@@ -187,7 +193,8 @@ Answer<RevokeOutcome> Shard::Revoke(const LeaseHandle& handle, absl::string_view
 void Shard::OnRevokedLocked(PendingOp& op, const absl::Status& status, Instant now, Effects& fx) {
   absl::StatusOr<RevokeOutcome> outcome;
   if (status.ok()) {
-    outcome = RevokeNowLocked({number_, op.lease.slot, op.lease.sequence}, op.reason, now, fx);
+    outcome = RevokeNowLocked({number_, op.lease.slot, op.lease.sequence, context_.namespace_id},
+                              op.reason, now, fx);
   } else {
     outcome = StoreErrorLocked(entries_[op.entry].key.view(), status);
   }

@@ -17,6 +17,8 @@ constexpr Duration kSkipPeriod = std::chrono::seconds(1);
 constexpr Duration kLookAgain = std::chrono::milliseconds(200);
 // When who is refused for a drain may ask again.
 constexpr Duration kDrainRetry = std::chrono::seconds(5);
+// Who waits is told so under one lock.
+constexpr int kRefusedAtOnce = 100;
 
 }  // namespace
 
@@ -228,9 +230,17 @@ void Shard::Shutdown(Effects& fx) {
   RefuseAllWaitersLocked(MakeError(Reason::kShuttingDown, "the broker is shutting down"), fx);
 }
 
-void Shard::RefuseWaitersWhileDraining(Instant now, Effects& fx) {
-  AdvanceLocked(now);
-  if (draining_) RefuseAllWaitersLocked(DrainingErrorLocked(), fx);
+bool Shard::RefuseWaitersWhileDraining(Instant now, Effects& fx) {
+  now = AdvanceLocked(now);
+  if (!draining_) return false;
+  const absl::Status error = DrainingErrorLocked();
+  for (int i = 0; i < kRefusedAtOnce && !waiters_.empty(); ++i) {
+    const auto& [arrival, first] = *waiters_.begin();
+    const EntryIndex index = first->entry;
+    RemoveRefusedLocked(index, arrival, error, now, fx);
+    TidyQueueLocked(index, now, fx);
+  }
+  return !waiters_.empty();
 }
 
 absl::Status Shard::DrainingErrorLocked() const {

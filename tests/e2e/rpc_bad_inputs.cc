@@ -324,10 +324,10 @@ std::vector<BadInput> OperatorInputs() {
       {"LeasesPageToken", kListLeases, "page_token",
        Spoil<L>([](L& r) { r.set_page_token("czE6MC41"); })},
       {"HandleEmpty", kRevokeLease, "handle", Spoil<R>([](R&) {})},
-      {"HandleMalformed", kRevokeLease, "handle", Spoil<R>([](R& r) { r.set_handle("1.2"); })},
-      {"HandleSpelling", kRevokeLease, "handle", Spoil<R>([](R& r) { r.set_handle("+1.2.3"); })},
+      {"HandleMalformed", kRevokeLease, "handle", Spoil<R>([](R& r) { r.set_handle("1.2.3"); })},
+      {"HandleSpelling", kRevokeLease, "handle", Spoil<R>([](R& r) { r.set_handle("+1.2.3.4"); })},
       {"RevokeReasonTooLong", kRevokeLease, "reason", Spoil<R>([](R& r) {
-         r.set_handle("1.2.3");
+         r.set_handle("1.2.3.4");
          r.set_reason(Times(1025));
        })},
       {"ExplainKeyEmpty", kExplainSession, "key", Spoil<E>([](E& r) { r.set_key(""); })},

@@ -172,6 +172,17 @@ TEST_F(DurableBrokerTest, PlannedStopForgetsALongLeaseThatIsOver) {  // G02 G07
   EXPECT_EQ(Crash().window, 30s);
 }
 
+TEST_F(DurableBrokerTest, DrainIsNotOverWhileHoldersMayComeBack) {  // G02
+  Create("", "a");
+  EXPECT_FALSE(broker_->Progress("default").recovering);
+  const Duration window = Crash().window;
+  EXPECT_THAT(broker_->Drain("default").status(), IsOk());
+  EXPECT_EQ(broker_->Progress("default").pins, 0u);
+  EXPECT_TRUE(broker_->Progress("default").recovering);
+  clock_.Advance(window + 1s);
+  EXPECT_FALSE(broker_->Progress("default").recovering);
+}
+
 // As a copy of the data directory that is put back.
 TEST_F(DurableBrokerTest, NumbersDoNotGoBackWithTheDisk) {  // G03 A16
   Create("", "a");

@@ -196,7 +196,7 @@ TEST_F(DurableLateTest, LeaseThatWasGrantedLaterWinsWhoeverComesFirst) {  // G02
 TEST_F(DurableLateTest, RevocationIsDurableBeforeItIsToldAndBeforeItHappens) {  // B10 G06
   const LeaseRef older = Make("a");
   const LeaseRef lease = Acquire("a").lease();
-  const LeaseHandle handle = {lease.shard, lease.slot, lease.sequence};
+  const LeaseHandle handle = {lease.shard, lease.slot, lease.sequence, lease.namespace_id};
   const auto revoke = [&] {
     Pending<RevokeOutcome> call;
     call.Take(Table().RevokeLease(handle, "in the way", now_, call.Callback()));
@@ -223,8 +223,8 @@ TEST_F(DurableLateTest, RevocationOfALeaseThatIsGivenBackMeanwhileRevokesNothing
   Make("a");
   const LeaseRef lease = Acquire("a").lease();
   Pending<RevokeOutcome> call;
-  call.Take(
-      Table().RevokeLease({lease.shard, lease.slot, lease.sequence}, "", now_, call.Callback()));
+  call.Take(Table().RevokeLease({lease.shard, lease.slot, lease.sequence, lease.namespace_id}, "",
+                                now_, call.Callback()));
   StartRelease(lease);
   Acquire("a");  // In the same slot.
   Run();
@@ -236,8 +236,8 @@ TEST_F(DurableLateTest, RevocationBehindAnEndThatFailsIsMade) {
   const LeaseRef lease = Make("a");
   StartEnd("a");
   Pending<RevokeOutcome> call;
-  call.Take(
-      Table().RevokeLease({lease.shard, lease.slot, lease.sequence}, "", now_, call.Callback()));
+  call.Take(Table().RevokeLease({lease.shard, lease.slot, lease.sequence, lease.namespace_id}, "",
+                                now_, call.Callback()));
   store_.Fail(now_);
   Run();
   EXPECT_TRUE(call->revoked);

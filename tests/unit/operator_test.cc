@@ -102,8 +102,15 @@ TEST_F(OperatorTest, HandleMeansOneLeaseAndNotItsSuccessorInTheSlot) {  // B03
   const LeaseRef next = Acquire("a").lease();
 
   EXPECT_FALSE(Revoke(handle));
-  EXPECT_FALSE(Revoke({.shard = 99, .slot = 0, .sequence = next.sequence}));
-  EXPECT_FALSE(Revoke({.shard = handle.shard, .slot = 4'000'000, .sequence = next.sequence}));
+  LeaseHandle wrong = HandleOf(next);
+  wrong.shard = 99;
+  EXPECT_FALSE(Revoke(wrong));
+  wrong = HandleOf(next);
+  wrong.slot = 4'000'000;
+  EXPECT_FALSE(Revoke(wrong));
+  wrong = HandleOf(next);
+  ++wrong.namespace_id;
+  EXPECT_FALSE(Revoke(wrong));
   EXPECT_EQ(Renew(next), LeaseStatus::kHeld);
 }
 
@@ -227,6 +234,15 @@ TEST_F(OperatorTest, DrainTellsWhoWaitsWhateverFor) {
   Activate(initializer.lease());  // Who builds may finish.
   EXPECT_TRUE(Release(initializer.lease()));
   EXPECT_TRUE(Release(held));
+}
+
+TEST_F(OperatorTest, DrainTellsManyWhoWaitForOneSession) {
+  Create("a", {.mode = PinMode::kExclusive});
+  std::vector<AcquireCall> waiting;
+  for (int i = 0; i < 1000; ++i) waiting.push_back(Acquire("a"));
+  Drain();
+  for (const AcquireCall& call : waiting) EXPECT_EQ(call.reason(), Reason::kDraining);
+  EXPECT_EQ(Get("a").pins, 1u);
 }
 
 TEST_F(OperatorTest, WhoWaitsIsNotToldOfADrainThatWasTakenBack) {
