@@ -54,8 +54,11 @@ void PrintReport(const v1::DrainResponse& report, const Context& context) {
   } else if (report.done()) {
     std::puts("drained: no pin is left");
   } else {
-    std::printf("%s left, %s\n", Count(report.pins_left(), "pin").c_str(),
-                Count(report.waiters_left(), "waiter").c_str());
+    // Nothing left and not done: only in the recovery window.
+    const bool may_come = report.pins_left() == 0 && report.waiters_left() == 0;
+    std::printf("%s left, %s%s\n", Count(report.pins_left(), "pin").c_str(),
+                Count(report.waiters_left(), "waiter").c_str(),
+                may_come ? "; holders of before the restart may still come back" : "");
   }
   std::fflush(stdout);  // Progress that comes when all is over is none.
 }

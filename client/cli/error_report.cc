@@ -60,11 +60,12 @@ constexpr std::pair<const char*, const char*> kAdvice[] = {
 
 std::string Advice(const absl::Status& error, const ErrorDetails& details, const Context& context) {
   if (details.reason.empty() && absl::IsUnavailable(error)) {
-    return absl::StrCat("is the broker running at ", context.endpoint,
+    return absl::StrCat("is the broker running at ", Printable(context.endpoint),
                         "? set --endpoint or BROKERCTL_ENDPOINT");
   }
   if (details.reason.empty() && absl::IsDeadlineExceeded(error)) {
-    return absl::StrCat("no answer from ", context.endpoint, " in time; raise --timeout");
+    return absl::StrCat("no answer from ", Printable(context.endpoint),
+                        " in time; raise --timeout");
   }
   if (absl::IsUnimplemented(error)) return "the broker is older than this brokerctl, or none";
   for (const auto& [reason, advice] : kAdvice) {

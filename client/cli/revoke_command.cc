@@ -45,7 +45,10 @@ int RevokeOne(const Flags& flags, const Context& context) {
     response.set_revoked(*revoked);
     PrintJson(response);
   } else {
-    std::puts(*revoked ? "revoked" : "nothing to revoke: that lease is over");
+    std::puts(*revoked
+                  ? "revoked"
+                  : "nothing to revoke: that lease is over, or was listed before a restart; see "
+                    "`brokerctl leases`");
   }
   return kExitOk;
 }
@@ -95,11 +98,17 @@ void AddRevokeCommand(CLI::App& app, Context& context) {
   CLI::Option* handle =
       command->add_option("handle", flags->handle, "Handle of the lease, from `brokerctl leases`");
   AddNamespaceFlag(*command, flags->namespace_name);
+  // An empty one is a variable that was not set, and would mean more than was meant.
+  const auto not_empty = [](const std::string& text) {
+    return text.empty() ? std::string("must not be empty") : std::string();
+  };
   command->add_option("-k,--key", flags->key, "Instead: all leases on the session with this key")
       ->type_name("KEY")
+      ->check(not_empty)
       ->excludes(handle);
   command->add_option("--holder", flags->holder, "Instead, or of those: all of this holder")
       ->type_name("TEXT")
+      ->check(not_empty)
       ->excludes(handle);
   command->add_option("--reason", flags->reason, "For the event and the broker's log")
       ->type_name("TEXT");

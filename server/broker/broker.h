@@ -240,6 +240,7 @@ class Broker {
   // See SessionTable. An unused namespace has no leases and no sessions.
   ListLeasesOutcome ListLeases(absl::string_view namespace_name, const ListLeasesParams& params,
                                const ListCursor& from) const;
+  // INVALID_ARGUMENT (field "handle") for a handle of another namespace.
   Answer<RevokeOutcome> RevokeLease(absl::string_view namespace_name, const LeaseHandle& handle,
                                     absl::string_view reason, Done<RevokeOutcome> done);
   // SESSION_NOT_FOUND where there is neither a session nor somebody who waits for one.

@@ -39,7 +39,10 @@ Answer<RevokeOutcome> Broker::RevokeLease(absl::string_view namespace_name,
                                           const LeaseHandle& handle, absl::string_view reason,
                                           Done<RevokeOutcome> done) {
   const auto table = FindTable(NamespaceOrDefault(namespace_name));
-  if (table == nullptr) return RevokeOutcome{};
+  // Not over: it may be held, where it is.
+  if (table == nullptr || handle.namespace_id != table->id()) {
+    return InvalidField("handle", "is not of a lease in this namespace");
+  }
   return table->RevokeLease(handle, reason, clock_.Now(), std::move(done));
 }
 

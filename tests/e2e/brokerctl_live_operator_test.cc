@@ -101,7 +101,9 @@ TEST_F(BrokerctlLiveOperatorTest, ARevokedLeaseIsLostToItsHolderWithTheReason) {
   ASSERT_TRUE(Await([&] { return pin.loss().has_value(); }));
   EXPECT_EQ(pin.loss()->ToString(), "REVOKED");
   EXPECT_EQ(GetErrorDetails(pin.Checkpoint("state")).reason, "LEASE_LOST");
-  EXPECT_EQ(Out({"revoke", handle}), "nothing to revoke: that lease is over\n");
+  EXPECT_EQ(Out({"revoke", handle}),
+            "nothing to revoke: that lease is over, or was listed before a restart; see `brokerctl "
+            "leases`\n");
   EXPECT_EQ(Field(Out({"get", "a"}), "pins"), "0");
 }
 

@@ -137,7 +137,9 @@ TEST_F(BrokerctlOperatorTest, RevokeTakesTheLeaseOfAHandleOnce) {
   fake_.AddLease(Lease("h2", "a", "x"));
 
   EXPECT_EQ(Out({"revoke", "h1", "-n", "ns", "--reason", "stuck"}), "revoked\n");
-  EXPECT_EQ(Out({"revoke", "h1"}), "nothing to revoke: that lease is over\n");
+  EXPECT_EQ(Out({"revoke", "h1"}),
+            "nothing to revoke: that lease is over, or was listed before a restart; see `brokerctl "
+            "leases`\n");
 
   const v1::RevokeLeaseRequest request = fake_.revocations().at(0);
   EXPECT_EQ(request.namespace_(), "ns");
@@ -205,6 +207,8 @@ TEST_F(BrokerctlOperatorTest, RevokeNeedsToBeToldWhat) {
   fake_.AddLease(Lease("h1", "a", "x"));
   const std::vector<std::string> cases[] = {
       {"revoke"},
+      {"revoke", "--key", "a", "--holder", ""},
+      {"revoke", "--key", "", "--holder", "x"},
       {"revoke", ""},
       {"revoke", "--key", ""},
       {"revoke", "--key", "", "--holder", ""},

@@ -91,6 +91,26 @@ TEST_F(RpcOperatorTest, LeasesAreListedByKeyAndHolderAndShowNoLeaseId) {  // B04
   EXPECT_EQ(calls_.Renew(one[0].handle()), pb::LEASE_STATUS_UNKNOWN);  // It revokes, and no more.
 }
 
+TEST_F(RpcOperatorTest, HandleOfAnotherNamespaceIsRefusedAndNotCalledOver) {
+  const std::string lease = calls_.Hold({.key = "a"});
+  for (const char* name : {"other", "nobody"}) {
+    if (name == std::string("other")) {
+      pb::AcquireRequest elsewhere;
+      elsewhere.set_namespace_(name);
+      elsewhere.set_key("a");
+      pb::AcquireResponse acquired;
+      EXPECT_TRUE(calls_.stub().Acquire(NewContext().get(), elsewhere, &acquired).ok());
+    }
+    pb::RevokeLeaseRequest request;
+    request.set_namespace_(name);
+    request.set_handle(Leases("a")[0].handle());
+    pb::RevokeLeaseResponse response;
+    const grpc::Status status = calls_.admin().RevokeLease(NewContext().get(), request, &response);
+    EXPECT_EQ(DetailsOf(status).field, "handle") << ToText(status);
+  }
+  EXPECT_EQ(calls_.Renew(lease), pb::LEASE_STATUS_HELD);
+}
+
 TEST_F(RpcOperatorTest, RevokedHolderIsToldAndSubscribersAreToldWhy) {  // B10
   const std::string lease = calls_.Hold({.key = "a"});
   pb::SubscribeRequest request;
