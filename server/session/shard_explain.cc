@@ -149,9 +149,10 @@ std::string Shard::IdleVerdictLocked(const Entry& entry, Instant now) const {
   if (left > Duration::zero()) {
     return absl::StrCat(since, "; idle_ttl is over in ", Show(left));
   }
-  const Duration pause = context_.store_retry.load(std::memory_order_relaxed) - now.mono;
-  if (context_.store != nullptr && pause > Duration::zero()) {
-    return absl::StrCat(since, "; kept because the store fails; tried again in ", Show(pause));
+  const MonotonicTime retry = context_.store_retry.load(std::memory_order_relaxed);
+  if (retry > now.mono) {
+    return absl::StrCat(since, "; kept because the store fails; tried again in ",
+                        Show(retry - now.mono));
   }
   return absl::StrCat(since, "; idle_ttl is over: the next sweep takes it");
 }
