@@ -52,6 +52,7 @@ constexpr ReasonRow kReasons[] = {
     {Reason::kCheckpointRequired, "CHECKPOINT_REQUIRED", absl::StatusCode::kFailedPrecondition},
     {Reason::kDraining, "DRAINING", absl::StatusCode::kUnavailable},
     {Reason::kUndrained, "UNDRAINED", absl::StatusCode::kAborted},
+    {Reason::kStreamLimit, "STREAM_LIMIT", absl::StatusCode::kResourceExhausted},
 };
 
 static_assert(std::size(kReasons) == kReasonCount);

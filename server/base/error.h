@@ -46,8 +46,9 @@ enum class Reason {
   kCheckpointRequired,
   kDraining,
   kUndrained,
+  kStreamLimit,
 };
-inline constexpr int kReasonCount = 31;
+inline constexpr int kReasonCount = 32;
 
 // "CAPACITY_EXHAUSTED" and so on.
 absl::string_view ReasonName(Reason reason);

@@ -138,7 +138,7 @@ class Broker {
   // answered.
   void CancelAcquire(const PendingAcquire& pending, const AcquireObserver* observer);
   // For an Acquire that was granted but whose caller was gone before it was answered.
-  void UndoAcquire(const Acquired& acquired);
+  void UndoAcquire(const LeaseRef& lease);
   // What the holder of a lease names it by: see LeaseMint.
   std::string LeaseIdOf(const LeaseRef& lease) const { return mint_->Mint(lease); }
 

@@ -127,9 +127,9 @@ void Broker::CancelAcquire(const PendingAcquire& pending, const AcquireObserver*
   if (queued.has_value()) CancelAcquire(*queued, observer);
 }
 
-void Broker::UndoAcquire(const Acquired& acquired) {
-  if (auto table = FindTable(acquired.lease.namespace_id)) {
-    table->UndoAcquire(acquired.lease, clock_.Now());
+void Broker::UndoAcquire(const LeaseRef& lease) {
+  if (auto table = FindTable(lease.namespace_id)) {
+    table->UndoAcquire(lease, clock_.Now());
   }
 }
 

@@ -97,6 +97,24 @@ void AddRpcMethods(const BrokerSample& sample, std::vector<MetricFamily>& famili
   }
 }
 
+void AddPipelines(const BrokerSample& sample, std::vector<MetricFamily>& families) {
+  families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_pipelines",
+                               "Pipeline streams there are.",
+                               static_cast<double>(sample.pipelines)));
+  MetricFamily results{"sessionbroker_pipeline_results_total",
+                       "Results of calls on Pipelines, by method and code.",
+                       MetricType::Counter,
+                       {}};
+  for (const PipelineMethodSample& method : sample.pipeline_methods) {
+    for (const NamedCount& code : method.results) {
+      results.metric.push_back(
+          MakeMetric(MetricType::Counter, static_cast<double>(code.count),
+                     {{"grpc_method", method.name}, {"grpc_code", code.name}}));
+    }
+  }
+  families.push_back(std::move(results));
+}
+
 // Under the names that the exporters of every language share.
 void AddProcess(const ProcessStats& process, std::vector<MetricFamily>& families) {
   const auto number = [](uint64_t value) { return static_cast<double>(value); };
@@ -144,6 +162,7 @@ std::vector<MetricFamily> ToFamilies(const BrokerSample& sample,
   families.push_back(OneNumber(MetricType::Gauge, "sessionbroker_build_info",
                                "Always 1; says which version runs.", 1, {{"version", version}}));
   AddRpcMethods(sample, families);
+  AddPipelines(sample, families);
   if (sample.store.has_value()) AddStore(*sample.store, families);
   if (process.has_value()) AddProcess(*process, families);
   return families;

@@ -98,6 +98,12 @@ struct RpcMethodSample {
   Histogram handling;               // In seconds.
 };
 
+// One method, as called on Pipelines.
+struct PipelineMethodSample {
+  std::string name;
+  std::vector<NamedCount> results;  // By code, every code.
+};
+
 // What is kept on disk, in numbers.
 struct StoreSample {
   bool healthy = false;
@@ -120,6 +126,8 @@ struct BrokerSample {
   Duration event_loop_lag{};
   std::vector<NamedCount> streams_ended;  // By reason.
   std::vector<RpcMethodSample> rpc_methods;
+  uint64_t pipelines = 0;  // That are open.
+  std::vector<PipelineMethodSample> pipeline_methods;
   uint64_t clock_stalls = 0;
   Duration clock_lateness{};         // Of all stalls together.
   std::optional<StoreSample> store;  // Absent: nothing is kept on disk.

@@ -7,6 +7,7 @@
 #include "server/rpc/convert.h"
 #include "server/rpc/decode.h"
 #include "server/rpc/grpc_status.h"
+#include "server/rpc/session_methods.h"
 
 namespace broker {
 namespace {
@@ -29,20 +30,7 @@ AcquireReactor* AcquireReactor::Start(const grpc::CallbackServerContext& context
     reactor->OnAcquired(CallerLeft());
     return reactor.get();
   }
-  const Labels labels = FromProto(request.labels());
-  AcquireParams params;
-  params.key = request.key();
-  params.holder = request.holder();
-  params.owner = request.owner();
-  params.request_id = request.request_id();
-  params.labels = &labels;
-  params.mode = FromProto(request.mode());
-  params.if_absent = FromProto(request.if_absent());
-  if (request.has_lease_ttl()) params.lease_ttl = FromProto(request.lease_ttl());
-  if (request.has_wait_timeout()) params.wait_timeout = FromProto(request.wait_timeout());
-  params.full_session = request.full_session();
-
-  Broker::AcquireResult result = broker.Acquire(request.namespace_(), params, reactor);
+  Broker::AcquireResult result = AskToAcquire(broker, request, reactor);
   if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result)) {
     reactor->OnAcquired(std::move(*outcome));
   } else {
@@ -61,7 +49,7 @@ void AcquireReactor::OnAcquired(absl::StatusOr<Acquired> outcome) {
     ToProto(*outcome, broker_.LeaseIdOf(outcome->lease), message);
     Encode(message, *response_);
     if (context_.IsCancelled()) {
-      broker_.UndoAcquire(*outcome);
+      broker_.UndoAcquire(outcome->lease);
       outcome = CallerLeft();
     }
   }

@@ -10,13 +10,6 @@
 namespace broker {
 namespace {
 
-// As the metrics of gRPC's other languages name them.
-constexpr std::array<const char*, 17> kCodes = {
-    "OK",       "Cancelled",      "Unknown",          "InvalidArgument",   "DeadlineExceeded",
-    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
-    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
-    "DataLoss", "Unauthenticated"};
-
 // Seconds. From calls that are answered at once to streams that live for an hour.
 constexpr std::array<double, 14> kBounds = {0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1,
                                             0.5,    1,      5,     10,    60,   600,  3600};
@@ -26,7 +19,7 @@ constexpr Duration kUnit = std::chrono::nanoseconds(100);
 // What there is of each method, in this order: begun, ended by code, how long by bound, the sum.
 constexpr size_t kBegun = 0;
 constexpr size_t kEnded = kBegun + 1;
-constexpr size_t kTook = kEnded + kCodes.size();
+constexpr size_t kTook = kEnded + kCodeNames.size();
 constexpr size_t kSum = kTook + kBounds.size() + 1;
 constexpr size_t kCountsPerMethod = kSum + 1;
 
@@ -81,8 +74,8 @@ void CallCounts::AddTo(BrokerSample& sample) const {
     method.service = methods_[i].service;
     method.name = methods_[i].name;
     method.started = counts_.Sum(first + kBegun);
-    for (size_t code = 0; code < kCodes.size(); ++code) {
-      method.handled.push_back({kCodes[code], counts_.Sum(first + kEnded + code)});
+    for (size_t code = 0; code < kCodeNames.size(); ++code) {
+      method.handled.push_back({kCodeNames[code], counts_.Sum(first + kEnded + code)});
     }
     method.handling.bounds = {kBounds.begin(), kBounds.end()};
     method.handling.counts.clear();
@@ -106,7 +99,7 @@ CountedCall::CountedCall(CallCounts& counts, const google::protobuf::Descriptor&
 
 void CountedCall::Finish(grpc::StatusCode code) const {
   if (context_->IsCancelled()) code = grpc::StatusCode::CANCELLED;
-  if (code < 0 || static_cast<size_t>(code) >= kCodes.size()) code = grpc::StatusCode::UNKNOWN;
+  if (code < 0 || static_cast<size_t>(code) >= kCodeNames.size()) code = grpc::StatusCode::UNKNOWN;
   const Duration took = std::max(counts_->clock_.MonotonicNow() - start_, Duration::zero());
   const double seconds = std::chrono::duration<double>(took).count();
   const auto bound = std::lower_bound(kBounds.begin(), kBounds.end(), seconds) - kBounds.begin();

@@ -4,6 +4,7 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -13,6 +14,13 @@
 #include "server/metrics/sample.h"
 
 namespace broker {
+
+// The codes of gRPC, in their order, as the metrics of its other languages name them.
+inline constexpr std::array<const char*, 17> kCodeNames = {
+    "OK",       "Cancelled",      "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated"};
 
 // Counts the calls of every method of the contract: how many began, how many ended with which
 // code, and how long they took. The methods are those of the descriptor, so one that is added to

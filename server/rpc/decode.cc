@@ -83,15 +83,24 @@ std::optional<std::string> FindBadString(const std::string& bytes, const Descrip
   return std::nullopt;
 }
 
+absl::Status WhyMalformed(const std::string& bytes, const google::protobuf::Message& message) {
+  const auto bad = FindBadString(bytes, *message.GetDescriptor(), 0);
+  if (bad.has_value()) return InvalidField(*bad, "is not valid UTF-8");
+  return InvalidField("request", "malformed; it is no encoded " + message.GetDescriptor()->name());
+}
+
 }  // namespace
 
 absl::Status Decode(const grpc::ByteBuffer& wire, google::protobuf::Message& message) {
   // The reader takes the buffer by pointer but only reads it.
   grpc::ProtoBufferReader reader(const_cast<grpc::ByteBuffer*>(&wire));
   if (reader.status().ok() && message.ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
-  const auto bad = FindBadString(Flatten(wire), *message.GetDescriptor(), 0);
-  if (bad.has_value()) return InvalidField(*bad, "is not valid UTF-8");
-  return InvalidField("request", "malformed; it is no encoded " + message.GetDescriptor()->name());
+  return WhyMalformed(Flatten(wire), message);
+}
+
+absl::Status Decode(absl::string_view wire, google::protobuf::Message& message) {
+  if (message.ParseFromArray(wire.data(), static_cast<int>(wire.size()))) return absl::OkStatus();
+  return WhyMalformed(std::string(wire), message);
 }
 
 void Encode(const google::protobuf::Message& message, grpc::ByteBuffer& wire) {

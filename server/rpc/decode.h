@@ -4,6 +4,7 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace broker {
 
@@ -15,6 +16,8 @@ namespace broker {
 // This is why our methods are registered raw. Left to itself gRPC reads the request before we see
 // it, and answers a string that is not UTF-8 with UNIMPLEMENTED and no word about the field.
 absl::Status Decode(const grpc::ByteBuffer& wire, google::protobuf::Message& message);
+// Of at most 2 GiB. `message` keeps what it has allocated: reused, it allocates no more.
+absl::Status Decode(absl::string_view wire, google::protobuf::Message& message);
 
 // The reverse.
 void Encode(const google::protobuf::Message& message, grpc::ByteBuffer& wire);

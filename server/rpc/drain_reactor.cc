@@ -37,7 +37,7 @@ DrainReactor* DrainReactor::Start(grpc::CallbackServerContext& context, const St
   reactor->self_ = reactor;
   DrainReactor* const raw = reactor.get();
   const absl::Status entered =
-      shared.registry.Enter(reactor, shared.clock.MonotonicNow(), /*spare=*/kMaxStreams);
+      shared.registry.Enter(reactor, StreamKind::kDrain, shared.clock.MonotonicNow());
   MutexLock lock(raw->mu_);
   if (!entered.ok()) raw->FinishLocked(entered);
   return raw;

@@ -33,8 +33,6 @@ namespace broker {
 class DrainReactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public TimedStream {
  public:
   static constexpr Duration kLookPeriod = std::chrono::milliseconds(100);
-  // That may be open though as many subscribers as may be are.
-  static constexpr size_t kMaxStreams = 100;
   // Reports come no faster than this, but for the first and the last, and no slower than that.
   static constexpr Duration kFastest = std::chrono::seconds(1);
   static constexpr Duration kSlowest = std::chrono::seconds(5);

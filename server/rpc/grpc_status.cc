@@ -79,18 +79,25 @@ bool Shorten(size_t excess, std::string& message, ErrorInfo& info) {
 
 }  // namespace
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
-  const auto code = static_cast<grpc::StatusCode>(status.code());
+google::rpc::Status ToRpcStatus(const absl::Status& status) {
+  google::rpc::Status details;
+  if (status.ok()) return details;
   ErrorInfo info = GetErrorInfo(status);
   const absl::string_view whole(status.message().data(), status.message().size());
   std::string message(TrimUtf8(whole, kMaxMessageBytes));
-  std::string details = BuildDetails(code, message, info).SerializeAsString();
-  while (details.size() >= kMaxErrorBytes &&
-         Shorten(details.size() - kMaxErrorBytes + 1, message, info)) {
-    details = BuildDetails(code, message, info).SerializeAsString();
-  }
-  return grpc::Status(code, message, details);
+  size_t size = 0;
+  do {
+    details = BuildDetails(static_cast<int>(status.code()), message, info);
+    size = details.ByteSizeLong();
+  } while (size >= kMaxErrorBytes && Shorten(size - kMaxErrorBytes + 1, message, info));
+  return details;
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const google::rpc::Status details = ToRpcStatus(status);
+  return grpc::Status(static_cast<grpc::StatusCode>(details.code()), details.message(),
+                      details.SerializeAsString());
 }
 
 }  // namespace broker

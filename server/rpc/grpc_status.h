@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "absl/status/status.h"
+#include "google/rpc/status.pb.h"
 
 namespace broker {
 
@@ -26,5 +27,8 @@ inline constexpr size_t kMaxErrorBytes = 2048;
 // An error that would be too big loses the tails of its longest metadata values first, then that of
 // its message; never a detail or a whole key.
 grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// The same without what carries it: code, message and details. Empty for OK.
+google::rpc::Status ToRpcStatus(const absl::Status& status);
 
 }  // namespace broker

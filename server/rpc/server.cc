@@ -56,7 +56,7 @@ RpcServer::RpcServer(const Options& options, Broker& broker, const Clock& raw_cl
                       raw_clock,
                       options.max_stream_age,
                       options.stream_write_timeout},
-      session_service_(broker, open_calls_, stream_context_),
+      session_service_(broker, open_calls_, stream_context_, pipeline_counts_),
       admin_service_(stream_context_, [this] { TellHealth(); }) {}
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(absl::string_view listen,
@@ -120,6 +120,8 @@ void RpcServer::TellHealth() {
 void RpcServer::AddTo(BrokerSample& sample) const {
   sample.event_loop_lag = watchdog_->lag();
   open_calls_.counts().AddTo(sample);
+  pipeline_counts_.AddTo(sample);
+  sample.pipelines = streams_.size(StreamKind::kPipeline);
   for (int i = 0; i < kStreamEndCount; ++i) {
     const auto end = static_cast<StreamEnd>(i);
     const absl::string_view name = StreamEndName(end);

@@ -21,6 +21,7 @@
 #include "server/rpc/admin_service.h"
 #include "server/rpc/loop_watchdog.h"
 #include "server/rpc/open_calls.h"
+#include "server/rpc/pipeline_counts.h"
 #include "server/rpc/session_service.h"
 #include "server/rpc/store_health.h"
 #include "server/rpc/stream_registry.h"
@@ -105,6 +106,7 @@ class RpcServer {
   std::atomic<PeriodicThread*> stream_thread_to_wake_ = nullptr;
   StreamRegistry streams_;
   const StreamContext stream_context_;
+  PipelineCounts pipeline_counts_;
   SessionService session_service_;
   AdminService admin_service_;
   std::string address_;

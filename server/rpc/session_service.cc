@@ -13,6 +13,8 @@
 #include "server/rpc/convert.h"
 #include "server/rpc/field_checks.h"
 #include "server/rpc/page_token.h"
+#include "server/rpc/pipeline_reactor.h"
+#include "server/rpc/session_methods.h"
 #include "server/rpc/unary_call.h"
 
 namespace broker {
@@ -23,47 +25,6 @@ namespace pb = ::sessionbroker::v1;
 // A page is cut short of what was asked for rather than be too big for a client that takes gRPC's
 // default of 4 MiB.
 constexpr size_t kMaxPageBytes = 3 << 20;
-
-std::optional<absl::string_view> Given(bool present, const std::string& data) {
-  return present ? std::optional<absl::string_view>(data) : std::nullopt;
-}
-
-Answer<SessionInfo> ActivateSession(Broker& broker, const pb::ActivateRequest& request,
-                                    Done<SessionInfo> done) {
-  if (request.has_activated()) {
-    const pb::Activated& activated = request.activated();
-    const Labels labels = FromProto(activated.labels());
-    ActivateParams params;
-    params.endpoint = activated.endpoint();
-    params.labels = &labels;
-    params.checkpoint = Given(activated.has_checkpoint(), activated.checkpoint());
-    return broker.Activate(request.lease_id(), params, std::move(done));
-  }
-  InitFailureParams params;
-  params.message = request.failure().message();
-  params.retry_after = FromProto(request.failure().retry_after());
-  return broker.FailInit(request.lease_id(), params, std::move(done));
-}
-
-absl::Status RenewLeases(Broker& broker, const pb::RenewRequest& request,
-                         pb::RenewResponse& response) {
-  const std::vector<absl::string_view> lease_ids(request.lease_ids().begin(),
-                                                 request.lease_ids().end());
-  for (const RenewOutcome& outcome : broker.Renew(lease_ids, request.holder())) {
-    pb::RenewResult& result = *response.add_results();
-    result.set_status(ToProto(outcome.status));
-    if (outcome.status == LeaseStatus::kHeld) ToProto(outcome.ttl, *result.mutable_ttl());
-  }
-  return absl::OkStatus();
-}
-
-Answer<ReleaseOutcome> ReleaseLease(Broker& broker, const pb::ReleaseRequest& request,
-                                    Done<ReleaseOutcome> done) {
-  ReleaseParams params;
-  params.disposition = FromProto(request.disposition());
-  params.checkpoint = Given(request.has_checkpoint(), request.checkpoint());
-  return broker.Release(request.lease_id(), params, std::move(done));
-}
 
 size_t EncodedSizeOf(const ListOutcome& page) {
   size_t size = 0;
@@ -118,62 +79,29 @@ grpc::ServerUnaryReactor* SessionService::Acquire(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* SessionService::Activate(grpc::CallbackServerContext* context,
                                                    const grpc::ByteBuffer* in,
                                                    grpc::ByteBuffer* out) {
-  return ServeWaiting<pb::ActivateRequest, pb::ActivateResponse>(
-      context, in, out, open_,
-      [](const SessionInfo& session, auto& response) {
-        ToProto(session, *response.mutable_session());
-      },
-      [this](const auto& request, const auto& reply) {
-        return ActivateSession(broker_, request, reply);
-      });
+  return ServeMethod<ActivateMethod>(context, in, out, open_, broker_);
 }
 
 grpc::ServerUnaryReactor* SessionService::Renew(grpc::CallbackServerContext* context,
                                                 const grpc::ByteBuffer* in, grpc::ByteBuffer* out) {
-  return ServeUnary<pb::RenewRequest, pb::RenewResponse>(
-      context, in, out, open_, [this](const auto& request, auto& response) {
-        return RenewLeases(broker_, request, response);
-      });
+  return ServeMethod<RenewMethod>(context, in, out, open_, broker_);
 }
 
 grpc::ServerUnaryReactor* SessionService::Checkpoint(grpc::CallbackServerContext* context,
                                                      const grpc::ByteBuffer* in,
                                                      grpc::ByteBuffer* out) {
-  return ServeWaiting<pb::CheckpointRequest, pb::CheckpointResponse>(
-      context, in, out, open_,
-      [](uint64_t revision, auto& response) { response.set_revision(revision); },
-      [this](const auto& request, const auto& reply) {
-        return broker_.Checkpoint(request.lease_id(), request.data(), reply);
-      });
+  return ServeMethod<CheckpointMethod>(context, in, out, open_, broker_);
 }
 
 grpc::ServerUnaryReactor* SessionService::Release(grpc::CallbackServerContext* context,
                                                   const grpc::ByteBuffer* in,
                                                   grpc::ByteBuffer* out) {
-  return ServeWaiting<pb::ReleaseRequest, pb::ReleaseResponse>(
-      context, in, out, open_,
-      [](const ReleaseOutcome& outcome, auto& response) {
-        response.set_released(outcome.released);
-        response.set_status(ToProto(outcome.status));
-        response.set_pins(outcome.pins);
-      },
-      [this](const auto& request, const auto& reply) {
-        return ReleaseLease(broker_, request, reply);
-      });
+  return ServeMethod<ReleaseMethod>(context, in, out, open_, broker_);
 }
 
 grpc::ServerUnaryReactor* SessionService::End(grpc::CallbackServerContext* context,
                                               const grpc::ByteBuffer* in, grpc::ByteBuffer* out) {
-  return ServeWaiting<pb::EndRequest, pb::EndResponse>(
-      context, in, out, open_,
-      [](const EndOutcome& outcome, auto& response) {
-        response.set_ended(outcome.ended);
-        if (outcome.session.has_value()) ToProto(*outcome.session, *response.mutable_session());
-      },
-      [this](const auto& request, const auto& reply) {
-        return broker_.End(request.namespace_(), request.key(), request.if_generation(),
-                           request.reason(), reply);
-      });
+  return ServeMethod<EndMethod>(context, in, out, open_, broker_);
 }
 
 grpc::ServerUnaryReactor* SessionService::Suspend(grpc::CallbackServerContext* context,
@@ -227,6 +155,11 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* SessionService::Subscribe(
   if (status.ok()) status = Validate(request);
   if (status.ok()) return SubscribeReactor::Start(*context, streams_, request);
   return SubscribeReactor::Refuse(*context, streams_, status);
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* SessionService::Pipeline(
+    grpc::CallbackServerContext* context) {
+  return PipelineReactor::Start(*context, streams_, pipelines_);
 }
 
 }  // namespace broker

@@ -6,6 +6,7 @@
 
 #include "server/broker/broker.h"
 #include "server/rpc/open_calls.h"
+#include "server/rpc/pipeline_counts.h"
 #include "server/rpc/subscribe_reactor.h"
 #include "sessionbroker/v1/broker.grpc.pb.h"
 
@@ -24,7 +25,8 @@ using Raw =
     S::WithRawCallbackMethod_Suspend<
     S::WithRawCallbackMethod_GetSession<
     S::WithRawCallbackMethod_ListSessions<
-    S::WithRawCallbackMethod_Subscribe<S::Service>>>>>>>>>>;
+    S::WithRawCallbackMethod_Subscribe<
+    S::WithRawCallbackMethod_Pipeline<S::Service>>>>>>>>>>>;
 // clang-format on
 }  // namespace session_service_internal
 
@@ -33,12 +35,13 @@ using Raw =
 // No method blocks. What waits neither for other callers nor for the journal is answered on the
 // thread that read it.
 //
-// Thread-safe. `broker`, `open`, where the calls that wait are counted, and `streams` must outlive
-// the server that this is registered with.
+// Thread-safe. `broker`, `open`, where the calls that wait are counted, `streams` and `pipelines`
+// must outlive the server that this is registered with.
 class SessionService final : public session_service_internal::Raw {
  public:
-  SessionService(Broker& broker, OpenCalls& open, const StreamContext& streams)
-      : broker_(broker), open_(open), streams_(streams) {}
+  SessionService(Broker& broker, OpenCalls& open, const StreamContext& streams,
+                 PipelineCounts& pipelines)
+      : broker_(broker), open_(open), streams_(streams), pipelines_(pipelines) {}
 
   grpc::ServerUnaryReactor* Acquire(grpc::CallbackServerContext* context,
                                     const grpc::ByteBuffer* in, grpc::ByteBuffer* out) override;
@@ -61,11 +64,14 @@ class SessionService final : public session_service_internal::Raw {
                                          grpc::ByteBuffer* out) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Subscribe(grpc::CallbackServerContext* context,
                                                         const grpc::ByteBuffer* in) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Pipeline(
+      grpc::CallbackServerContext* context) override;
 
  private:
   Broker& broker_;
   OpenCalls& open_;
   const StreamContext& streams_;
+  PipelineCounts& pipelines_;
 };
 
 }  // namespace broker

@@ -34,21 +34,40 @@ absl::string_view StreamEndName(StreamEnd end) {
   return "";
 }
 
-absl::Status StreamRegistry::Enter(std::shared_ptr<TimedStream> stream, MonotonicTime now,
-                                   size_t spare) {
+absl::Status StreamRegistry::CheckLimitLocked(StreamKind kind) const {
+  const size_t count = counts_[static_cast<size_t>(kind)];
+  const auto refuse = [](Reason reason, absl::string_view limit, size_t value,
+                         absl::string_view what) {
+    return LimitError(reason, limit, value,
+                      absl::StrCat("the broker has ", value, " ", what, ", which is the limit"));
+  };
+  switch (kind) {
+    case StreamKind::kSubscribe:
+      if (count < max_subscribers_) break;
+      return refuse(Reason::kSubscriberLimit, "max_subscribers", max_subscribers_, "subscribers");
+    case StreamKind::kDrain:
+      if (count < kMaxDrains) break;
+      return refuse(Reason::kStreamLimit, "max_drains", kMaxDrains, "Drain streams");
+    case StreamKind::kPipeline:
+      if (count < kMaxPipelines) break;
+      return refuse(Reason::kStreamLimit, "max_pipelines", kMaxPipelines, "Pipelines");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StreamRegistry::Enter(std::shared_ptr<TimedStream> stream, StreamKind kind,
+                                   MonotonicTime now) {
   MutexLock lock(mu_);
   if (shutdown_) return MakeError(Reason::kShuttingDown, "the broker is shutting down");
-  if (places_.size() >= max_streams_ + spare) {
-    return LimitError(
-        Reason::kSubscriberLimit, "max_subscribers", max_streams_,
-        absl::StrCat("the broker has ", max_streams_, " subscribers, which is the limit"));
-  }
+  if (absl::Status full = CheckLimitLocked(kind); !full.ok()) return full;
   auto place = std::make_unique<Place>();
   const TimedStream* key = stream.get();
   place->stream = std::move(stream);
+  place->kind = kind;
   wheel_.CatchUp(now);
   wheel_.Arm(*place, now);
   places_[key] = std::move(place);
+  ++counts_[static_cast<size_t>(kind)];
   return absl::OkStatus();
 }
 
@@ -59,6 +78,7 @@ void StreamRegistry::Leave(const TimedStream* stream) {
   if (it == places_.end()) return;
   place = std::move(it->second);
   wheel_.Disarm(*place);
+  --counts_[static_cast<size_t>(place->kind)];
   places_.erase(it);
 }
 
@@ -67,6 +87,7 @@ void StreamRegistry::CallSoon(const TimedStream* stream) {
     MutexLock lock(mu_);
     const auto it = places_.find(stream);
     if (it == places_.end()) return;
+    it->second->soon = true;
     wheel_.Arm(*it->second, MonotonicTime());
   }
   wake_();
@@ -80,7 +101,9 @@ void StreamRegistry::RunOnce(MonotonicTime now) {
       MutexLock lock(mu_);
       int budget = kBudget;
       while (TimerNode* node = wheel_.PopDue(now, budget)) {
-        due.push_back(static_cast<Place*>(node)->stream);
+        auto* const place = static_cast<Place*>(node);
+        place->soon = false;
+        due.push_back(place->stream);
       }
       more = budget <= 0;
     }
@@ -88,7 +111,9 @@ void StreamRegistry::RunOnce(MonotonicTime now) {
       const MonotonicTime next = stream->OnTimer(now);
       MutexLock lock(mu_);
       const auto it = places_.find(stream.get());
-      if (it != places_.end()) wheel_.Arm(*it->second, next);
+      if (it == places_.end()) continue;
+      // Whoever wanted it called while it was has seen less than it will the next time.
+      wheel_.Arm(*it->second, it->second->soon ? MonotonicTime() : next);
     }
   }
 }
@@ -107,6 +132,11 @@ void StreamRegistry::Shutdown() {
 size_t StreamRegistry::size() const {
   MutexLock lock(mu_);
   return places_.size();
+}
+
+size_t StreamRegistry::size(StreamKind kind) const {
+  MutexLock lock(mu_);
+  return counts_[static_cast<size_t>(kind)];
 }
 
 }  // namespace broker

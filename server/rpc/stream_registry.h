@@ -32,6 +32,10 @@ inline constexpr int kStreamEndCount = 7;
 // "cancelled" and so on, as in the metrics.
 absl::string_view StreamEndName(StreamEnd end);
 
+// What streams are bounded by, each kind by itself.
+enum class StreamKind : uint8_t { kSubscribe, kDrain, kPipeline };
+inline constexpr int kStreamKindCount = 3;
+
 // A stream that has to be looked at from time to time.
 class TimedStream {
  public:
@@ -47,15 +51,19 @@ class TimedStream {
 // No method of a stream is called with the lock held. Thread-safe.
 class StreamRegistry {
  public:
+  // How many Drain streams and Pipelines there may be.
+  static constexpr size_t kMaxDrains = 100;
+  static constexpr size_t kMaxPipelines = 10'000;
+
   // `wake` has RunOnce called soon; it may be called with locks held.
-  StreamRegistry(size_t max_streams, std::function<void()> wake)
-      : max_streams_(max_streams), wake_(std::move(wake)) {}
+  StreamRegistry(size_t max_subscribers, std::function<void()> wake)
+      : max_subscribers_(max_subscribers), wake_(std::move(wake)) {}
   StreamRegistry(const StreamRegistry&) = delete;
   StreamRegistry& operator=(const StreamRegistry&) = delete;
 
-  // Keeps `stream` until Leave, and calls it for the first time soon after `now`. SUBSCRIBER_LIMIT,
-  // where there are `spare` more than subscribers are allowed; SHUTTING_DOWN.
-  absl::Status Enter(std::shared_ptr<TimedStream> stream, MonotonicTime now, size_t spare = 0)
+  // Keeps `stream` until Leave, and calls it for the first time soon after `now`. SUBSCRIBER_LIMIT
+  // or STREAM_LIMIT where there are as many of its kind as may be; SHUTTING_DOWN.
+  absl::Status Enter(std::shared_ptr<TimedStream> stream, StreamKind kind, MonotonicTime now)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Does nothing for one that is not there.
   void Leave(const TimedStream* stream) ABSL_LOCKS_EXCLUDED(mu_);
@@ -68,7 +76,9 @@ class StreamRegistry {
   // Ends all streams, and refuses others from now on.
   void Shutdown() ABSL_LOCKS_EXCLUDED(mu_);
 
+  // How many there are, in all and of a kind.
   size_t size() const ABSL_LOCKS_EXCLUDED(mu_);
+  size_t size(StreamKind kind) const ABSL_LOCKS_EXCLUDED(mu_);
   void CountEnd(StreamEnd end) {
     ends_[static_cast<int>(end)].fetch_add(1, std::memory_order_relaxed);
   }
@@ -79,14 +89,19 @@ class StreamRegistry {
  private:
   struct Place : TimerNode {
     std::shared_ptr<TimedStream> stream;
+    StreamKind kind = StreamKind::kSubscribe;
+    bool soon = false;  // CallSoon came since it was last called.
   };
 
-  const size_t max_streams_;
+  absl::Status CheckLimitLocked(StreamKind kind) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const size_t max_subscribers_;
   const std::function<void()> wake_;
   mutable Mutex mu_;
   // The wheel is destroyed after the nodes in it.
   TimerWheel wheel_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<const TimedStream*, std::unique_ptr<Place>> places_ ABSL_GUARDED_BY(mu_);
+  std::array<size_t, kStreamKindCount> counts_ ABSL_GUARDED_BY(mu_) = {};  // By kind.
   bool shutdown_ ABSL_GUARDED_BY(mu_) = false;
   std::array<std::atomic<uint64_t>, kStreamEndCount> ends_{};
 };

@@ -98,7 +98,7 @@ SubscribeReactor* SubscribeReactor::Refuse(grpc::CallbackServerContext& context,
 
 absl::Status SubscribeReactor::RegisterLocked(const pb::SubscribeRequest& request) {
   // OnTimer comes soon, and says when it wants to come again.
-  absl::Status status = shared_.registry.Enter(self_, started_);
+  absl::Status status = shared_.registry.Enter(self_, StreamKind::kSubscribe, started_);
   if (!status.ok()) return status;
   std::optional<uint64_t> after;
   if (request.has_after_revision()) after = request.after_revision();

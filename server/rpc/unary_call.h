@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/broker/broker.h"
 #include "server/rpc/call_counts.h"
 #include "server/rpc/decode.h"
 #include "server/rpc/grpc_status.h"
@@ -102,6 +103,21 @@ grpc::ServerUnaryReactor* ServeWaiting(grpc::CallbackServerContext* context,
   auto answer = ask(request, reply);
   if (answer) reply(*std::move(answer));
   return reactor;
+}
+
+// The same for one of session_methods.h.
+template <typename Method>
+grpc::ServerUnaryReactor* ServeMethod(grpc::CallbackServerContext* context,
+                                      const grpc::ByteBuffer* in, grpc::ByteBuffer* out,
+                                      OpenCalls& open, Broker& broker) {
+  return ServeWaiting<typename Method::Request, typename Method::Response>(
+      context, in, out, open,
+      [](const typename Method::Outcome& outcome, auto& response) {
+        Method::Fill(outcome, response);
+      },
+      [&broker](const auto& request, const auto& reply) {
+        return Method::Ask(broker, request, reply);
+      });
 }
 
 }  // namespace broker

@@ -68,7 +68,7 @@ class Worker {
   }
 
   void Run(const std::string& address, const std::atomic<bool>& stop) {
-    auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+    auto channel = NewTestChannel(address);
     stub_ = pb::SessionBrokerService::NewStub(channel);
     gone_ = false;
     while (!gone_ && !stop) Step(keys_[Below(keys_.size())]);
@@ -76,7 +76,7 @@ class Worker {
 
   // Compares all that it knows with the broker that is there now.
   void Check(const std::string& address) {
-    auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+    auto channel = NewTestChannel(address);
     stub_ = pb::SessionBrokerService::NewStub(channel);
     for (Key& key : keys_) CheckKey(key);
   }

@@ -28,10 +28,7 @@ class DurableRestartTest : public ::testing::Test {
     if (!config_.empty()) args.insert(args.end(), {"--config", config_});
     broker_.emplace(args);
     ASSERT_NE(broker_->address(), "") << broker_->process().Errors();
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    calls_.emplace(grpc::CreateCustomChannel(broker_->address(), grpc::InsecureChannelCredentials(),
-                                             arguments));
+    calls_.emplace(NewTestChannel(broker_->address()));
   }
   void CrashAndStart() {
     broker_->process().Signal(SIGKILL);

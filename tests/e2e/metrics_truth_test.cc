@@ -65,12 +65,7 @@ class MetricsTruthTest : public ::testing::Test {
  protected:
   void SetUp() override { ASSERT_NE(broker_.address(), "") << broker_.process().Errors(); }
 
-  std::shared_ptr<grpc::Channel> NewChannel() const {
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    return grpc::CreateCustomChannel(broker_.address(), grpc::InsecureChannelCredentials(),
-                                     arguments);
-  }
+  std::shared_ptr<grpc::Channel> NewChannel() const { return NewTestChannel(broker_.address()); }
   std::string Scrape() const {
     const std::string answer = HttpGet(ParseHostPort(broker_.metrics_address())->port, "/metrics");
     const size_t body = answer.find("\r\n\r\n");

@@ -118,8 +118,7 @@ TEST_F(AcquireTest, DeadlineOfTheCallTakesTheWaiterOut) {
 
 // What the child of the next test runs.
 TEST(ChildClient, DISABLED_WaitsForAKey) {
-  auto channel =
-      grpc::CreateChannel(std::getenv("CHILD_CLIENT_TARGET"), grpc::InsecureChannelCredentials());
+  auto channel = NewTestChannel(std::getenv("CHILD_CLIENT_TARGET"));
   pb::AcquireResponse response;
   Service::NewStub(channel)->Acquire(NewContext().get(), RequestFor("k"), &response);
 }

@@ -225,8 +225,7 @@ TEST_F(StarredLeaseTest, ReadsRenewalsAndFailedAcquiresDoNotChangeTheOrderOfEvic
 
 // What the child of the next test runs.
 TEST(ChildHolder, DISABLED_HoldsAKeyAndWaitsForAnother) {
-  SessionCalls calls(
-      grpc::CreateChannel(std::getenv("CHILD_HOLDER_TARGET"), grpc::InsecureChannelCredentials()));
+  SessionCalls calls(NewTestChannel(std::getenv("CHILD_HOLDER_TARGET")));
   std::cout << "\nlease " << calls.Hold({}) << std::endl;
   calls.Acquire({.key = "busy"});
 }

@@ -26,12 +26,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using SteadyClock = std::chrono::steady_clock;
 
-std::shared_ptr<grpc::Channel> ChannelTo(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-}
-
 // As many as the environment says; few enough by default for every day.
 int KeyCount() {
   const char* text = std::getenv("STARRED_STORM_KEYS");
@@ -77,7 +71,7 @@ class StarredStormTest : public ::testing::Test {
     std::vector<std::thread> threads;
     for (int thread = 0; thread < count; ++thread) {
       threads.emplace_back([&, thread] {
-        SessionCalls calls(ChannelTo(broker_.address()));
+        SessionCalls calls(NewTestChannel(broker_.address()));
         work(thread, calls);
       });
     }
@@ -85,7 +79,7 @@ class StarredStormTest : public ::testing::Test {
   }
 
   BrokerProcess broker_{{"--memory"}};
-  SessionCalls calls_{ChannelTo(broker_.address())};
+  SessionCalls calls_{NewTestChannel(broker_.address())};
 };
 
 // One key, used once: it is ended, fails, times out, is abandoned, grows idle or is discarded.

@@ -15,6 +15,7 @@
 #include "server/rpc/server.h"
 #include "sessionbroker/v1/broker.grpc.pb.h"
 #include "tests/support/await.h"
+#include "tests/support/call_path.h"
 
 namespace broker {
 
@@ -47,13 +48,8 @@ class BrokerServer {
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   TableStats Stats(const std::string& name = "default") { return broker_.GetNamespace(name).stats; }
 
-  // With a connection of its own; channels to one address would otherwise share one.
-  std::shared_ptr<grpc::Channel> NewChannel() const {
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    return grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(),
-                                     arguments);
-  }
+  // With a connection of its own; see NewTestChannel.
+  std::shared_ptr<grpc::Channel> NewChannel() const { return NewTestChannel(server_->address()); }
 
  private:
   static Broker::Options WithEncoder(Broker::Options options) {

@@ -119,10 +119,10 @@ TEST_F(BrokerCallsTest, CancelAfterTheNamespaceVanishedDoesNothing) {  // A12
 TEST_F(BrokerCallsTest, UndoGivesALeaseBack) {  // A12
   const AcquireCall call = Acquire("", "a");
 
-  broker().UndoAcquire(call.got());
+  broker().UndoAcquire(call.lease());
 
   EXPECT_FALSE(broker().GetSession("", "a").ok());
-  broker().UndoAcquire(call.got());  // Once more is harmless.
+  broker().UndoAcquire(call.lease());  // Once more is harmless.
 }
 
 // Time comes from the clock, and RunOnce does what is due:

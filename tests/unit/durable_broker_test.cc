@@ -216,7 +216,7 @@ TEST_F(DurableBrokerTest, AcquireThatWaitsForALongerTtlCanBeCancelled) {  // A08
   ASSERT_TRUE(Await([&] { return observer->times_told() > 0; }));
   // It may have been granted in the same moment; then it is its caller's to give back.
   const absl::StatusOr<Acquired> outcome = observer->TakeOutcome();
-  if (outcome.ok()) broker_->UndoAcquire(*outcome);
+  if (outcome.ok()) broker_->UndoAcquire(outcome->lease);
   EXPECT_EQ(broker_->GetNamespace("").stats.leases, 0u);
 }
 

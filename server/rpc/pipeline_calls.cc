@@ -1,0 +1,248 @@
+// The calls on a Pipeline: carried out, and answered.
+
+#include <atomic>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/error.h"
+#include "server/rpc/convert.h"
+#include "server/rpc/decode.h"
+#include "server/rpc/field_checks.h"
+#include "server/rpc/grpc_status.h"
+#include "server/rpc/pipeline_reactor.h"
+#include "server/rpc/session_methods.h"
+#include "server/rpc/validate.h"
+
+namespace broker {
+namespace {
+
+namespace pb = ::sessionbroker::v1;
+
+absl::Status QueueFull(absl::string_view limit, size_t value, absl::string_view what) {
+  return LimitError(Reason::kQueueFull, limit, value,
+                    absl::StrCat(value, " calls of this stream wait for ", what,
+                                 ", which is the limit; use another stream"));
+}
+
+// Which field of a PipelineResult holds what a method answers.
+constexpr int ResultField(const pb::ActivateResponse*) {
+  return pb::PipelineResult::kActivateFieldNumber;
+}
+constexpr int ResultField(const pb::RenewResponse*) {
+  return pb::PipelineResult::kRenewFieldNumber;
+}
+constexpr int ResultField(const pb::CheckpointResponse*) {
+  return pb::PipelineResult::kCheckpointFieldNumber;
+}
+constexpr int ResultField(const pb::ReleaseResponse*) {
+  return pb::PipelineResult::kReleaseFieldNumber;
+}
+constexpr int ResultField(const pb::EndResponse*) { return pb::PipelineResult::kEndFieldNumber; }
+
+}  // namespace
+
+void PipelineReactor::Run(const PipelineFrame& frame) {
+  if (frame.call == pb::PipelineCall::kCancelFieldNumber) {
+    RunCancel(frame);
+    return;
+  }
+  const absl::StatusOr<MonotonicTime> deadline = DeadlineOf(frame);
+  if (!deadline.ok()) {
+    Refuse(frame, deadline.status());
+    return;
+  }
+  switch (frame.call) {
+    case pb::PipelineCall::kAcquireFieldNumber:
+      return RunAcquire(frame, *deadline);
+    case pb::PipelineCall::kActivateFieldNumber:
+      return RunMethod<ActivateMethod>(frame, *deadline, scratch_.activate);
+    case pb::PipelineCall::kRenewFieldNumber:
+      return RunMethod<RenewMethod>(frame, *deadline, scratch_.renew);
+    case pb::PipelineCall::kCheckpointFieldNumber:
+      return RunMethod<CheckpointMethod>(frame, *deadline, scratch_.checkpoint);
+    case pb::PipelineCall::kReleaseFieldNumber:
+      return RunMethod<ReleaseMethod>(frame, *deadline, scratch_.release);
+    case pb::PipelineCall::kEndFieldNumber:
+      return RunMethod<EndMethod>(frame, *deadline, scratch_.end);
+    default:
+      Refuse(frame, absl::UnimplementedError(
+                        "call: not set, or none that this broker knows on a Pipeline"));
+  }
+}
+
+absl::StatusOr<MonotonicTime> PipelineReactor::DeadlineOf(const PipelineFrame& frame) {
+  if (!frame.timeout.has_value()) return MonotonicTime::max();
+  absl::Status status = Decode(*frame.timeout, scratch_.timeout);
+  if (!status.ok()) return InvalidField("timeout", "malformed; it is no encoded Duration");
+  const absl::StatusOr<Duration> timeout = ReadDuration("timeout", scratch_.timeout);
+  if (!timeout.ok()) return timeout.status();
+  if (*timeout == Duration::zero()) return TimeIsOver();
+  return batch_start_ + *timeout;
+}
+
+const std::shared_ptr<PipelineReactor::Call>& PipelineReactor::NewCall(const PipelineFrame& frame) {
+  if (spare_ == nullptr || spare_.use_count() > 1) spare_ = std::make_shared<Call>(self_);
+  // What others did with it came before they let go of it.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  spare_->id = frame.id;
+  spare_->kind = frame.call;
+  spare_->told = false;
+  return spare_;
+}
+
+void PipelineReactor::RunAcquire(const PipelineFrame& frame, MonotonicTime deadline) {
+  pb::AcquireRequest& request = scratch_.acquire;
+  absl::Status status = Decode(frame.request, request);
+  if (status.ok()) status = Validate(request);
+  if (!status.ok()) return Refuse(frame, status);
+  const std::shared_ptr<Call>& call = NewCall(frame);
+  Broker::AcquireResult result = AskToAcquire(broker_, request, call);
+  if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result)) {
+    if (!outcome->ok()) return Refuse(frame, outcome->status());
+    return AddAcquired(*call, **outcome, scratch_.acquired, batch_);
+  }
+  Wait(call, std::get<Broker::PendingAcquire>(std::move(result)), deadline);
+}
+
+template <typename Method>
+void PipelineReactor::RunMethod(const PipelineFrame& frame, MonotonicTime deadline,
+                                typename Method::Request& request) {
+  absl::Status status = Decode(frame.request, request);
+  if (status.ok()) status = Validate(request);
+  const bool may_wait = status.ok() && Method::MayWait(request);
+  if (may_wait) {
+    MutexLock lock(mu_);
+    if (waiting_.size() - waiting_acquires_ >= kMaxWaitingForStore) {
+      status = QueueFull("max_waiting_for_store", kMaxWaitingForStore, "the store");
+    }
+  }
+  if (!status.ok()) return Refuse(frame, status);
+  const std::shared_ptr<Call>& call = NewCall(frame);
+  using Outcome = typename Method::Outcome;
+  Answer<Outcome> answer = Method::Ask(
+      broker_, request, [call = std::shared_ptr<Call>(call)](absl::StatusOr<Outcome> outcome) {
+        call->stream->template OnAnswer<Method>(*call, std::move(outcome));
+      });
+  // What may hold 1 MiB is not kept.
+  if (may_wait) request = typename Method::Request();
+  if (!answer.has_value()) return Wait(call, std::nullopt, deadline);
+  if (!(*answer).ok()) return Refuse(frame, answer->status());
+  typename Method::Response response;
+  Method::Fill(**answer, response);
+  batch_.Add(frame.id, ResultField(&response), response);
+  counts_.Add(frame.call, grpc::StatusCode::OK);
+}
+
+void PipelineReactor::RunCancel(const PipelineFrame& frame) {
+  if (!Decode(frame.request, scratch_.cancel).ok()) return;  // It has no result that could say so.
+  Leftovers left;
+  {
+    MutexLock lock(mu_);
+    if (finished_) return;
+    GiveUpLocked(scratch_.cancel.id(), MakeError(Reason::kCancelled, "the caller cancelled"), left);
+  }
+  Settle(left);
+}
+
+void PipelineReactor::Wait(std::shared_ptr<Call> call,
+                           std::optional<Broker::PendingAcquire> acquire, MonotonicTime deadline) {
+  Leftovers left;
+  bool call_soon = false;
+  {
+    MutexLock lock(mu_);
+    // The outcome may have come already, on another thread.
+    if (call->told) return;
+    Waiting waiting{call, std::move(acquire), deadline, absl::OkStatus()};
+    if (finished_) {
+      if (!waiting.acquire.has_value()) return;
+      left.cancel.emplace_back(*std::move(waiting.acquire), std::move(call));
+    } else {
+      const uint64_t id = call->id;
+      if (waiting.acquire.has_value()) ++waiting_acquires_;
+      waiting_.insert_or_assign(id, std::move(waiting));
+      if (waiting_acquires_ > kMaxWaitingAcquires && waiting_[id].acquire.has_value()) {
+        GiveUpLocked(id, QueueFull("max_waiting_acquires", kMaxWaitingAcquires, "others"), left);
+      } else if (deadline != MonotonicTime::max()) {
+        deadlines_.insert({deadline, id});
+        call_soon = deadline < next_timer_;
+        if (call_soon) next_timer_ = deadline;
+      }
+    }
+  }
+  if (call_soon) shared_.registry.CallSoon(this);
+  Settle(left);
+}
+
+void PipelineReactor::Refuse(const PipelineFrame& frame, const absl::Status& status) {
+  AddError(frame.id, frame.call, status, batch_);
+}
+
+void PipelineReactor::AddError(uint64_t id, int kind, const absl::Status& status,
+                               PipelineResults& results) {
+  // A CallError is written as google.rpc.Status is: the same fields under the same numbers.
+  results.Add(id, pb::PipelineResult::kErrorFieldNumber, ToRpcStatus(status));
+  counts_.Add(kind, static_cast<int>(status.code()));
+}
+
+void PipelineReactor::AddAcquired(const Call& call, const Acquired& acquired,
+                                  pb::AcquireResponse& response, PipelineResults& results) {
+  response.Clear();
+  ToProto(acquired, broker_.LeaseIdOf(acquired.lease), response);
+  results.Add(call.id, pb::PipelineResult::kAcquireFieldNumber, response, &acquired.lease);
+  counts_.Add(call.kind, grpc::StatusCode::OK);
+}
+
+void PipelineReactor::OnAcquired(Call& call, absl::StatusOr<Acquired> outcome) {
+  // Encoded without the lock, and before the look at whether the stream is still there.
+  PipelineResults results;
+  if (outcome.ok()) {
+    pb::AcquireResponse response;
+    ToProto(*outcome, broker_.LeaseIdOf(outcome->lease), response);
+    results.Add(call.id, pb::PipelineResult::kAcquireFieldNumber, response, &outcome->lease);
+  }
+  bool dropped = false;
+  {
+    MutexLock lock(mu_);
+    call.told = true;
+    const std::optional<Waiting> waiting = TakeWaitingLocked(call);
+    dropped = IsDroppedLocked(waiting);
+    if (!dropped && outcome.ok()) {
+      counts_.Add(call.kind, grpc::StatusCode::OK);
+      unsent_.Append(results);
+    } else if (!dropped) {
+      const bool given_up = waiting.has_value() && !waiting->given_up.ok();
+      AddError(call.id, call.kind, given_up ? waiting->given_up : outcome.status(), unsent_);
+    }
+    ProceedLocked();
+  }
+  if (dropped && outcome.ok()) broker_.UndoAcquire(outcome->lease);
+}
+
+template <typename Method>
+void PipelineReactor::OnAnswer(Call& call, absl::StatusOr<typename Method::Outcome> outcome) {
+  PipelineResults results;
+  if (outcome.ok()) {
+    typename Method::Response response;
+    Method::Fill(*outcome, response);
+    results.Add(call.id, ResultField(&response), response);
+  }
+  MutexLock lock(mu_);
+  if (call.told) return;  // Its time was over, or its caller did not want to wait any longer.
+  call.told = true;
+  if (IsDroppedLocked(TakeWaitingLocked(call))) return;
+  if (outcome.ok()) {
+    counts_.Add(call.kind, grpc::StatusCode::OK);
+    unsent_.Append(results);
+  } else {
+    AddError(call.id, call.kind, outcome.status(), unsent_);
+  }
+  ProceedLocked();
+}
+
+bool PipelineReactor::IsDroppedLocked(const std::optional<Waiting>& waiting) const {
+  // One that does not wait and is not just being carried out was cancelled with its stream.
+  return finished_ || (!waiting.has_value() && !executing_);
+}
+
+}  // namespace broker
