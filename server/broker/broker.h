@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/broker/lease_mint.h"
@@ -134,6 +135,8 @@ class Broker {
   // its place is needed.
   AcquireResult Acquire(absl::string_view namespace_name, const AcquireParams& params,
                         std::shared_ptr<AcquireObserver> observer);
+  // Brings into the cache what Acquires of these keys are about to read; see SessionTable.
+  void Prefetch(absl::string_view namespace_name, absl::Span<const absl::string_view> keys) const;
   // Takes a queued Acquire out of the queue; its observer is told CANCELLED. No effect once
   // answered.
   void CancelAcquire(const PendingAcquire& pending, const AcquireObserver* observer);

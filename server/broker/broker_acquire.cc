@@ -109,6 +109,11 @@ void Broker::Unpark(const std::shared_ptr<ParkedAcquire>& parked, const absl::St
   }
 }
 
+void Broker::Prefetch(absl::string_view namespace_name,
+                      absl::Span<const absl::string_view> keys) const {
+  if (const auto table = FindTable(NamespaceOrDefault(namespace_name))) table->Prefetch(keys);
+}
+
 void Broker::CancelAcquire(const PendingAcquire& pending, const AcquireObserver* observer) {
   if (pending.parked == nullptr) {
     pending.table->CancelAcquire(pending.ticket, observer, clock_.Now());

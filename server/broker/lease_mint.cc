@@ -23,8 +23,11 @@ static_assert((kFieldBytes + kMacBytes) % 3 == 0);
 
 using Mac = std::array<uint8_t, kMacBytes>;
 
-void Append(uint64_t value, int bytes, std::string& out) {
-  for (int i = bytes - 1; i >= 0; --i) out.push_back(static_cast<char>(value >> (8 * i)));
+using Bytes = std::array<char, kFieldBytes + kMacBytes>;
+
+// Puts the value at `out`, and moves that behind it.
+void Put(uint64_t value, int bytes, char*& out) {
+  for (int i = bytes - 1; i >= 0; --i) *out++ = static_cast<char>(value >> (8 * i));
 }
 
 uint64_t Take(absl::string_view& in, int bytes) {
@@ -87,24 +90,24 @@ std::unique_ptr<LeaseMint> LeaseMint::WithRandomKey() {
 }
 
 std::string LeaseMint::Mint(const LeaseRef& lease) const {
-  std::string bytes;
-  bytes.reserve(kFieldBytes + kMacBytes);
-  Append(kVersion, 1, bytes);
-  Append(kKeyId, 1, bytes);
-  Append(lease.namespace_id, 4, bytes);
-  Append(lease.shard, 1, bytes);
-  Append(lease.slot, 4, bytes);
-  Append(lease.sequence, 7, bytes);
-  Append(lease.generation, 7, bytes);
-  Append(static_cast<uint64_t>(lease.mode), 1, bytes);
-  Append(lease.ttl_ms, 3, bytes);
-  const Mac mac = MacOf(bytes, CipherOf(key_, instance_));
-  bytes.append(reinterpret_cast<const char*>(mac.data()), mac.size());
-  return absl::WebSafeBase64Escape(bytes);
+  Bytes bytes;
+  char* out = bytes.data();
+  Put(kVersion, 1, out);
+  Put(kKeyId, 1, out);
+  Put(lease.namespace_id, 4, out);
+  Put(lease.shard, 1, out);
+  Put(lease.slot, 4, out);
+  Put(lease.sequence, 7, out);
+  Put(lease.generation, 7, out);
+  Put(static_cast<uint64_t>(lease.mode), 1, out);
+  Put(lease.ttl_ms, 3, out);
+  const Mac mac = MacOf(absl::string_view(bytes.data(), kFieldBytes), CipherOf(key_, instance_));
+  std::memcpy(out, mac.data(), mac.size());
+  return absl::WebSafeBase64Escape(absl::string_view(bytes.data(), bytes.size()));
 }
 
 std::optional<LeaseRef> LeaseMint::Read(absl::string_view lease_id) const {
-  std::string bytes;
+  thread_local std::string bytes;  // Keeps its memory for the next one.
   // Of 60 characters each stands for six bits of their own: one id has one spelling.
   if (lease_id.size() != kCharacters || !absl::WebSafeBase64Unescape(lease_id, &bytes) ||
       bytes.size() != kFieldBytes + kMacBytes || static_cast<uint8_t>(bytes[0]) != kVersion) {

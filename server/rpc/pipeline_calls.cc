@@ -1,5 +1,6 @@
 // The calls on a Pipeline: carried out, and answered.
 
+#include <array>
 #include <atomic>
 #include <utility>
 #include <variant>
@@ -41,6 +42,30 @@ constexpr int ResultField(const pb::ReleaseResponse*) {
 constexpr int ResultField(const pb::EndResponse*) { return pb::PipelineResult::kEndFieldNumber; }
 
 }  // namespace
+
+void PipelineReactor::RunAll() {
+  absl::Span<const PipelineFrame> left(frames_);
+  while (!left.empty()) {
+    const absl::Span<const PipelineFrame> some = left.subspan(0, SessionTable::kMaxPrefetch);
+    left.remove_prefix(some.size());
+    Prefetch(some);
+    for (const PipelineFrame& frame : some) Run(frame);
+  }
+}
+
+void PipelineReactor::Prefetch(absl::Span<const PipelineFrame> frames) const {
+  std::array<absl::string_view, SessionTable::kMaxPrefetch> keys;
+  size_t count = 0;
+  absl::string_view namespace_name;
+  for (const PipelineFrame& frame : frames) {
+    if (frame.call != pb::PipelineCall::kAcquireFieldNumber) continue;
+    const AcquireTarget target = TargetOf(frame);
+    // Mostly they are all about one. Those of another do without.
+    if (count == 0) namespace_name = target.namespace_name;
+    if (target.namespace_name == namespace_name) keys[count++] = target.key;
+  }
+  if (count > 1) broker_.Prefetch(namespace_name, absl::MakeConstSpan(keys.data(), count));
+}
 
 void PipelineReactor::Run(const PipelineFrame& frame) {
   if (frame.call == pb::PipelineCall::kCancelFieldNumber) {
@@ -187,10 +212,14 @@ void PipelineReactor::AddError(uint64_t id, int kind, const absl::Status& status
 
 void PipelineReactor::AddAcquired(const Call& call, const Acquired& acquired,
                                   pb::AcquireResponse& response, PipelineResults& results) {
-  response.Clear();
   ToProto(acquired, broker_.LeaseIdOf(acquired.lease), response);
   results.Add(call.id, pb::PipelineResult::kAcquireFieldNumber, response, &acquired.lease);
   counts_.Add(call.kind, grpc::StatusCode::OK);
+  // A slim answer sets the same fields as the next one, which so finds their memory.
+  if (acquired.session != nullptr || acquired.checkpoint != nullptr ||
+      acquired.displaced != nullptr) {
+    response.Clear();
+  }
 }
 
 void PipelineReactor::OnAcquired(Call& call, absl::StatusOr<Acquired> outcome) {

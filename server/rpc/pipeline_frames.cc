@@ -96,6 +96,21 @@ absl::Status CheckUnique(const std::vector<PipelineFrame>& frames) {
 
 }  // namespace
 
+AcquireTarget TargetOf(const PipelineFrame& frame) {
+  AcquireTarget target;
+  CodedInputStream in = StreamOver(frame.request);
+  while (const uint32_t tag = in.ReadTag()) {
+    absl::string_view ignored;
+    if (!IsBytes(tag)) break;
+    const int field = WireFormatLite::GetTagFieldNumber(tag);
+    const bool is_key = field == pb::AcquireRequest::kKeyFieldNumber;
+    const bool is_namespace = field == pb::AcquireRequest::kNamespaceFieldNumber;
+    if (!ReadBytes(in, is_key ? target.key : is_namespace ? target.namespace_name : ignored)) break;
+    if (is_key) break;  // The fields come in the order of their numbers.
+  }
+  return target;
+}
+
 absl::Status IdInUse(size_t place, uint64_t id) {
   return InvalidField(absl::StrCat("calls[", place, "].id"),
                       absl::StrCat("is ", id, ", as that of a call that is not answered"));

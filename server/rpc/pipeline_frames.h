@@ -30,6 +30,13 @@ struct PipelineFrame {
 // answered have the same id.
 absl::Status ReadFrames(absl::string_view message, std::vector<PipelineFrame>& frames);
 
+// What an Acquire is about, as far as can be seen without reading it whole: empty where it cannot.
+struct AcquireTarget {
+  absl::string_view namespace_name;
+  absl::string_view key;
+};
+AcquireTarget TargetOf(const PipelineFrame& frame);
+
 // INVALID_ARGUMENT for the call at `place`, whose id is taken.
 absl::Status IdInUse(size_t place, uint64_t id);
 

@@ -74,7 +74,7 @@ void PipelineReactor::OnReadDone(bool ok) {
     Settle(left);
     if (!status.ok()) return;
     batch_start_ = shared_.clock.MonotonicNow();
-    for (const PipelineFrame& frame : frames_) Run(frame);
+    RunAll();
   }
   Leftovers left;
   {

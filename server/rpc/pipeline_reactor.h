@@ -16,6 +16,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/broker/broker.h"
@@ -138,6 +139,9 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
                   PipelineCounts& counts);
 
   // --- pipeline_calls.cc: one call. On the thread that reads, without mu_. ---
+  void RunAll() ABSL_LOCKS_EXCLUDED(mu_);
+  // Has what the Acquires among these are about brought into the cache.
+  void Prefetch(absl::Span<const PipelineFrame> frames) const;
   void Run(const PipelineFrame& frame) ABSL_LOCKS_EXCLUDED(mu_);
   void RunAcquire(const PipelineFrame& frame, MonotonicTime deadline) ABSL_LOCKS_EXCLUDED(mu_);
   template <typename Method>

@@ -32,6 +32,13 @@ class SessionIndex {
     auto it = slots_.find(Query{key, hash});
     return it == slots_.end() ? kNil : it->index;
   }
+  // An entry whose key has this hash, or kNil. Reads no entry.
+  uint32_t FindHash(uint32_t hash) const {
+    auto it = slots_.find(HashQuery{hash});
+    return it == slots_.end() ? kNil : it->index;
+  }
+  // Brings into the cache what Find is about to read.
+  void Prefetch(uint32_t hash) const { slots_.prefetch(HashQuery{hash}); }
   void Insert(uint32_t hash, uint32_t index) { slots_.insert(IndexSlot{hash, index}); }
   void Erase(uint32_t hash, uint32_t index) { slots_.erase(IndexSlot{hash, index}); }
   size_t size() const { return slots_.size(); }
@@ -42,14 +49,21 @@ class SessionIndex {
     absl::string_view key;
     uint32_t hash;
   };
+  struct HashQuery {
+    uint32_t hash;
+  };
   struct Hash {
     using is_transparent = void;
     size_t operator()(const IndexSlot& slot) const { return SpreadHash(slot.hash); }
     size_t operator()(const Query& query) const { return SpreadHash(query.hash); }
+    size_t operator()(const HashQuery& query) const { return SpreadHash(query.hash); }
   };
   struct Equal {
     using is_transparent = void;
     bool operator()(const IndexSlot& a, const IndexSlot& b) const { return a.index == b.index; }
+    bool operator()(const IndexSlot& slot, const HashQuery& query) const {
+      return slot.hash == query.hash;
+    }
     bool operator()(const IndexSlot& slot, const Query& query) const {
       return slot.hash == query.hash && (*slab)[slot.index].key.view() == query.key;
     }

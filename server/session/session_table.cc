@@ -28,14 +28,15 @@ absl::Status LeaseOfAnother() {
 }  // namespace
 
 SessionTable::SessionTable(Options options, const NamespaceConfig& config)
-    : context_(std::move(options.namespace_name), options.namespace_id, options.first_number,
+    : prefetch_from_(options.prefetch_from),
+      context_(std::move(options.namespace_name), options.namespace_id, options.first_number,
                options.store, config, std::move(options.events), options.first_revision) {
   context_.numbers_end = options.numbers_end;
   context_.revisions_end = options.revisions_end;
   context_.longest_ttl = options.longest_ttl;
   context_.notes = options.notes;
   const auto shared = std::make_shared<const NamespaceConfig>(config);
-  const size_t count = std::bit_ceil(std::clamp<size_t>(options.shard_count, 1, 256));
+  const size_t count = std::bit_ceil(std::clamp<size_t>(options.shard_count, 1, kMaxShards));
   for (size_t i = 0; i < count; ++i) {
     shards_.push_back(std::make_unique<Shard>(static_cast<uint32_t>(i), context_, shared));
     context_.shard_counts.push_back(&shards_.back()->counts());

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "server/base/clock.h"
 #include "server/session/shard.h"
 #include "server/session/types.h"
@@ -56,8 +57,12 @@ class SessionTable {
     // With a store: no lease was or is granted for longer, until SetLongestTtl.
     Duration longest_ttl = Duration::max();
     TableEventOptions events = {};
+    // With fewer sessions Prefetch does nothing: they are in the cache anyway.
+    uint64_t prefetch_from = 4096;
     Notes* notes = nullptr;  // Of what operators may want to read. Null: nobody does.
   };
+
+  static constexpr size_t kMaxShards = 256;
 
   // Of suspended records the newest so many are kept.
   static constexpr uint64_t kMaxSuspended = 10'000;
@@ -86,6 +91,11 @@ class SessionTable {
   // answered, or if `observer` is not the one that waits there (a retry with the same request_id
   // took its place).
   void CancelAcquire(WaitTicket ticket, const AcquireObserver* observer, Instant now);
+  // Brings into the cache what Acquires of these keys are about to read, the first kMaxPrefetch of
+  // them. Changes nothing. With a million sessions most of an Acquire is waiting for the memory;
+  // for many at a time that wait is one.
+  static constexpr size_t kMaxPrefetch = 128;
+  void Prefetch(absl::Span<const absl::string_view> keys) const;
   // Gives back a lease that its caller never got to see. The idle clock is put back, too. Where
   // other calls were given the same lease, by their request_id, they keep it.
   void UndoAcquire(const LeaseRef& lease, Instant now);
@@ -272,6 +282,7 @@ class SessionTable {
   bool EvictOne(std::optional<EvictionTicket>& ticket, Effects& fx, Instant now);
   void TrimSuspended(Effects& fx, Instant now);
 
+  const uint64_t prefetch_from_;
   TableContext context_;
   std::vector<std::unique_ptr<Shard>> shards_;  // Sized once.
   // The next sweep looks at every owner that is at its cap: limits were changed, or a call stopped

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -33,6 +34,12 @@
 #include "server/session/types.h"
 
 namespace broker {
+
+// What an Acquire reads, one after the other, each found by the one before.
+enum class PrefetchRound : uint8_t { kIndex, kEntry, kDetails, kEndpoint };
+inline constexpr std::array<PrefetchRound, 4> kPrefetchRounds = {
+    PrefetchRound::kIndex, PrefetchRound::kEntry, PrefetchRound::kDetails,
+    PrefetchRound::kEndpoint};
 
 // Names a queued Acquire.
 struct WaitTicket {
@@ -240,6 +247,12 @@ class Shard {
     return index_.empty() && stored_.empty() && ops_.empty();
   }
   void set_closed(bool closed) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { closed_ = closed; }
+
+  // Brings into the cache what an Acquire of a key with this hash is about to read, a step at a
+  // time; `index`: what the round before returned. Returns the entry, or kNil: there is none.
+  // shard_prefetch.cc
+  uint32_t Prefetch(PrefetchRound round, uint32_t hash, uint32_t index) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 
   // --- reading: shard_read.cc ---
   absl::StatusOr<SessionInfo> Get(absl::string_view key, uint32_t hash, Instant now) const

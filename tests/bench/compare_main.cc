@@ -86,6 +86,11 @@ int Main(int turns, size_t sessions) {
     TableContestant table(keys, {}, clock);
     Compare("random keys, in the cache already", table, lru, turns, &picked);
     Compare("random keys from an array of all", table, lru, turns);
+    table.set_batch(SessionTable::kMaxPrefetch);
+    Compare("the same, 128 keys announced at a time", table, lru, turns);
+    table.set_batch(16);
+    Compare("the same, 16 keys announced at a time", table, lru, turns);
+    table.set_batch(0);
     table.set_clock_reads(ClockReads::kEachPair);
     Compare("time read once a pair", table, lru, turns);
     table.set_clock_reads(ClockReads::kNever);

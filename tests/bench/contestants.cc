@@ -1,5 +1,6 @@
 #include "tests/bench/contestants.h"
 
+#include <array>
 #include <cstring>
 #include <variant>
 
@@ -18,8 +19,18 @@ void TableContestant::Run(uint64_t seed, size_t count) {
   SessionTable& table = populated_.table();
   AcquireParams params = populated_.Params();
   Instant now = clock_.Now();
+  std::array<absl::string_view, SessionTable::kMaxPrefetch> batch;
   for (size_t i = 0; i < count; ++i) {
-    params.key = keys.Next();
+    if (batch_ == 0) {
+      params.key = keys.Next();
+    } else {
+      const size_t place = i % batch_;
+      if (place == 0) {
+        for (size_t k = 0; k < batch_; ++k) batch[k] = keys.Next();
+        table.Prefetch(absl::MakeConstSpan(batch.data(), batch_));
+      }
+      params.key = batch[place];
+    }
     if constexpr (kReads != ClockReads::kNever) now = clock_.Now();
     const AcquireResult result = table.Acquire(params, nullptr, now);
     const auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result);

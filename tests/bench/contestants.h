@@ -58,6 +58,9 @@ class TableContestant final : public Contestant {
   void RunPairs(uint64_t seed, size_t count) override;
 
   void set_clock_reads(ClockReads reads) { clock_reads_ = reads; }
+  // Has the keys of so many pairs brought into the cache at a time, as a Pipeline has those of a
+  // message. Zero: each is looked for when its turn comes.
+  void set_batch(size_t batch) { batch_ = batch; }
 
  private:
   template <ClockReads kReads>
@@ -66,6 +69,7 @@ class TableContestant final : public Contestant {
 
   const Clock& clock_;
   ClockReads clock_reads_ = ClockReads::kEachCall;
+  size_t batch_ = 0;  // At most SessionTable::kMaxPrefetch.
   PopulatedTable populated_;
 };
 

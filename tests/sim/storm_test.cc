@@ -30,7 +30,7 @@ class Caller {
 
   void Step() {
     const Instant now = system_clock.Now();
-    switch (Below(12)) {
+    switch (Below(13)) {
       case 0:
       case 1:
       case 2:
@@ -46,7 +46,14 @@ class Caller {
       case 9:
         table_.End(Key(), 0, "storm", now).IgnoreError();
         return;
-      case 10:
+      case 10: {
+        const std::array<std::string, 5> keys = {Key(), Key(), Key(), Key(), "absent"};
+        const std::array<absl::string_view, 5> views = {keys[0], keys[1], keys[2], keys[3],
+                                                        keys[4]};
+        table_.Prefetch(views);
+        return;
+      }
+      case 11:
         table_.Get(Key(), now).IgnoreError();
         return;
       default:

@@ -59,6 +59,7 @@ inline AcquireParams AskFor(absl::string_view key, Duration wait, PinMode mode =
 
 inline SessionTable::Options StressOptions() {
   SessionTable::Options options;
+  options.prefetch_from = 0;
   options.namespace_name = "stress";
   options.namespace_id = 1;
   options.shard_count = 4;

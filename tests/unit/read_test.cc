@@ -32,6 +32,28 @@ TEST_F(ReadTest, AbsentKeyIsNotFoundAndIsNotMade) {
   EXPECT_TRUE(table().LooksEmpty());
 }
 
+TEST_F(ReadTest, PrefetchChangesNothing) {
+  options_.prefetch_from = 0;
+  config_.max_sessions = 3;
+  Activate(Acquire("with an endpoint").lease(), "tcp://a-host-with-a-long-name:1234");
+  Create("without");
+  Acquire("starting");
+  Acquire("queued");
+  const uint64_t revision = table().revision();
+  const SessionInfo before = Get("without");
+  std::vector<absl::string_view> keys = {"with an endpoint", "without", "starting",
+                                         "queued",           "",        "absent"};
+  // More than it takes at a time.
+  while (keys.size() < 2 * SessionTable::kMaxPrefetch) keys.push_back("without");
+
+  table().Prefetch(keys);
+  table().Prefetch({});
+
+  EXPECT_EQ(table().revision(), revision);
+  EXPECT_EQ(Get("without").last_active_time, before.last_active_time);
+  EXPECT_FALSE(Exists("absent"));
+}
+
 TEST_F(ReadTest, KeyThatIsOnlyQueuedForIsNotFound) {
   config_.max_sessions = 1;
   Create("a");
