@@ -2,9 +2,12 @@
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import threading
+
+import grpc
 
 STEADY = "steady"  # Suspends what is idle.
 ENDING = "ending"  # Ends what is idle.
@@ -62,10 +65,32 @@ def leave_a_lease(address):
     return Caller(address).acquire(RESTORED, "k", "--ttl", "60s")
 
 
+class Pipeline:
+    """A stream of calls, which stays open. They are of no kind that the broker knows, so that nothing has to be encoded."""
+
+    NO_CALL = b"\x0a\x02\x08\x01"  # A message with one call, whose id is 1.
+
+    def __init__(self, address):
+        self._channel = grpc.insecure_channel(address)
+        self._calls = queue.Queue()
+        open_stream = self._channel.stream_stream("/sessionbroker.v1.SessionBrokerService/Pipeline")
+        self._results = open_stream(iter(self._calls.get, None))
+
+    def call(self):
+        self._calls.put(self.NO_CALL)
+        next(self._results)
+
+    def close(self):
+        self._calls.put(None)
+        self._results.cancel()
+        self._channel.close()
+
+
 class Load:
     """A context manager. `problem` is the exception that ended it early, if any."""
 
     def __init__(self, address, adopted):
+        self._address = address
         self._caller = Caller(address)
         self._adopted = adopted
         self._stop = threading.Event()
@@ -76,6 +101,7 @@ class Load:
         for name, settings in NAMESPACES.items():
             self._caller.call("namespace", "set", name, *settings.split())
         self._caller.call("drain", DRAINED)
+        self._pipeline = Pipeline(self._address)
         self._open = [
             self._caller.open("watch", "-n", STEADY, *(f"--type={kind}" for kind in ("acquired", "released"))),
             self._caller.open("watch", "-n", STEADY, "--initial"),
@@ -88,11 +114,12 @@ class Load:
         self._thread.join()
         for process in self._open:
             end(process)
+        self._pipeline.close()
 
     def _run(self):
         rounds = [
             self._share, self._hold_exclusively, self._wait_in_turn, self._fail, self._suspend, self._take_away,
-            self._outlive, self._lose_leases, self._exhaust, self._watch, self._look_around,
+            self._outlive, self._lose_leases, self._exhaust, self._watch, self._look_around, self._pipeline.call,
         ]
         try:
             while not self._stop.is_set():
