@@ -1,14 +1,18 @@
 # Generates C++ code for .proto files below proto/ and wraps it in one library.
 #
-#   broker_proto_library(<target> [GRPC] <file relative to proto/>...)
+#   broker_proto_library(<target> [GRPC] [ROOT <folder>] <file relative to proto/>...)
 #
 # With GRPC the service stubs are generated too. Sources include "sessionbroker/v1/broker.pb.h".
+# With ROOT the files are relative to that folder instead.
 #
 # Written out rather than left to protobuf_generate(), which in CMake 3.25's FindProtobuf takes no
 # plugin.
 function(broker_proto_library target)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "GRPC" "" "")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "GRPC" "ROOT" "")
   set(proto_dir "${PROJECT_SOURCE_DIR}/proto")
+  if(arg_ROOT)
+    set(proto_dir "${arg_ROOT}")
+  endif()
   set(gen_dir "${PROJECT_BINARY_DIR}/gen")
   file(MAKE_DIRECTORY "${gen_dir}")
   set(all_generated)
