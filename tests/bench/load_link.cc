@@ -57,8 +57,9 @@ int64_t LoadLink::Tick(int64_t now) {
   return next;
 }
 
-void LoadLink::Stop() {
+void LoadLink::Stop(int64_t now) {
   MutexLock lock(mu_);
+  if (ArrivalIsDue(now)) tally_.pins().unsent += (now - next_arrival_) / pace_.interval + 1;
   stopping_ = true;
   GiveBackUntil(kNever);
   Flush();

@@ -48,8 +48,9 @@ class LoadLink {
   void Start() ABSL_LOCKS_EXCLUDED(mu_);
   // Does what is due by the clock. When there will be something again, as far as is known now.
   int64_t Tick(int64_t now) ABSL_LOCKS_EXCLUDED(mu_);
-  // Begins no more rounds; what is held is given back now.
-  void Stop() ABSL_LOCKS_EXCLUDED(mu_);
+  // Begins no more rounds; what is held is given back now. Rounds that arrived before `now` and had
+  // to wait for a caller until then are counted as unsent.
+  void Stop(int64_t now) ABSL_LOCKS_EXCLUDED(mu_);
   // Waits until all callers are done: after Stop(), or when the script has no more. False if calls
   // were still unanswered then.
   bool Await(Nanoseconds limit) ABSL_LOCKS_EXCLUDED(mu_);

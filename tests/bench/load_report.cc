@@ -81,6 +81,10 @@ std::string ToTable(const LoadOptions& options, const LoadResult& result) {
                         CallCount(tally) / result.seconds, result.cpu_us_per_call);
   absl::StrAppendFormat(&text, "%d pins: %d released, %d ended, %d lost to End, %d failed\n",
                         pins.acquired, pins.released, pins.ended, pins.lost, pins.failed);
+  if (pins.unsent > 0) {
+    absl::StrAppendFormat(&text, "%d more were due and not sent, all callers being busy\n",
+                          pins.unsent);
+  }
   if (options.held_pins > 0) {
     absl::StrAppendFormat(&text, "beside: %d renewals, %d of them too late\n",
                           result.renewed + result.lost, result.lost);
@@ -128,14 +132,15 @@ std::string ToJson(const LoadOptions& options, const LoadResult& result) {
   return absl::StrFormat(
       "{\"mode\": \"%s\", \"seconds\": %g, \"calls_per_second\": %.0f, \"pins_per_second\": %.0f, "
       "\"calls\": {%s}, \"pins\": {\"acquired\": %d, \"released\": %d, \"ended\": %d, \"lost\": "
-      "%d, \"failed\": %d}, \"errors\": [%s], \"unanswered_connections\": %d, \"held\": "
+      "%d, \"failed\": %d, \"unsent\": %d}, \"errors\": [%s], \"unanswered_connections\": %d, "
+      "\"held\": "
       "{\"renewed\": %d, \"lost\": %d}, \"subscriber_messages\": %d, \"prepare_seconds\": %.3f, "
       "\"client_cpu_us_per_call\": %.3f}\n",
       ModeName(options.mode), result.seconds, CallCount(tally) / result.seconds,
       tally.latencies(CallKind::kAcquire).count() / result.seconds, absl::StrJoin(calls, ", "),
-      pins.acquired, pins.released, pins.ended, pins.lost, pins.failed, absl::StrJoin(errors, ", "),
-      result.unanswered, result.renewed, result.lost, result.events, result.prepare_seconds,
-      result.cpu_us_per_call);
+      pins.acquired, pins.released, pins.ended, pins.lost, pins.failed, pins.unsent,
+      absl::StrJoin(errors, ", "), result.unanswered, result.renewed, result.lost, result.events,
+      result.prepare_seconds, result.cpu_us_per_call);
 }
 
 }  // namespace broker

@@ -77,9 +77,11 @@ class Fleet {
       for (const auto& link : links_) next = std::min(next, link->Tick(now));
       SleepUntil(std::min(end, std::max(next, now + kShortestTick)));
     }
+    // The sleep may have been longer than it should.
+    for (const auto& link : links_) link->Tick(end);
   }
-  void Stop() {
-    for (const auto& link : links_) link->Stop();
+  void Stop(int64_t now) {
+    for (const auto& link : links_) link->Stop(now);
   }
   // Waits for the last answers and adds up; how many connections still lacked some.
   uint64_t Finish(Nanoseconds limit, LoadTally& tally) {
@@ -151,7 +153,7 @@ class Run {
     fleet.Start();
     const int64_t cpu_before = CpuTime();
     fleet.TickUntil(until);
-    fleet.Stop();
+    fleet.Stop(until);
     const int64_t cpu = CpuTime() - cpu_before;
     result_.unanswered += fleet.Finish(kLastAnswers, result_.tally);
     result_.cpu_us_per_call = static_cast<double>(cpu) / 1e3 /

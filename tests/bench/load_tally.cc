@@ -25,6 +25,7 @@ void LoadTally::Add(const LoadTally& other) {
   pins_.ended += other.pins_.ended;
   pins_.lost += other.pins_.lost;
   pins_.failed += other.pins_.failed;
+  pins_.unsent += other.pins_.unsent;
   for (int kind = 0; kind < kCallKindCount; ++kind) latencies_[kind].Add(other.latencies_[kind]);
   AddErrors(other);
 }

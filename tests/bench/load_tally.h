@@ -20,6 +20,8 @@ struct PinCounts {
   uint64_t ended = 0;   // With their session, by the one who held this pin.
   uint64_t lost = 0;    // Their session was ended by another caller of this run.
   uint64_t failed = 0;  // Something went wrong; see the errors.
+  // Never acquired: they were due before the end of an open loop, with all callers busy.
+  uint64_t unsent = 0;
 };
 
 // What the callers of one connection came to, or those of all. Not thread-safe.
