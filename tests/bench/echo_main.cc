@@ -30,6 +30,7 @@ int Main(int argc, char** argv) {
   EchoServerOptions server_options;
   EchoLoad load;
   bool serve = false;
+  bool json = false;
   int64_t duration_ms = load.duration.count();
   int64_t warmup_ms = load.warmup.count();
   const std::map<std::string, EchoStyle> servers = {{"callback", EchoStyle::kCallback},
@@ -57,6 +58,7 @@ int Main(int argc, char** argv) {
   app.add_option("--response-bytes", load.response_bytes);
   app.add_option("--duration-ms", duration_ms);
   app.add_option("--warmup-ms", warmup_ms);
+  app.add_flag("--json", json);
   bool look_for_deadlocks = false;
   app.add_flag(
       "--look-for-deadlocks", look_for_deadlocks,
@@ -79,6 +81,12 @@ int Main(int argc, char** argv) {
     return 0;
   }
   const EchoResult result = RunEchoLoad(load);
+  if (json) {
+    std::printf("{\"calls_per_second\": %.0f, \"p50_us\": %.1f, \"p99_us\": %.1f}\n",
+                result.calls_per_second, result.nanoseconds.Quantile(0.5) / 1e3,
+                result.nanoseconds.Quantile(0.99) / 1e3);
+    return 0;
+  }
   std::printf("%10.0f calls/s   us: p50 %7.1f   p99 %7.1f   p99.9 %7.1f\n", result.calls_per_second,
               result.nanoseconds.Quantile(0.5) / 1e3, result.nanoseconds.Quantile(0.99) / 1e3,
               result.nanoseconds.Quantile(0.999) / 1e3);

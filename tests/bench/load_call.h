@@ -55,6 +55,7 @@ struct CallAnswer {
   bool must_initialize = false;
   bool done = false;  // A lease was released, a session was ended.
   int lease_status = 0;
+  size_t bytes = 0;  // Of the whole answer.
 };
 
 }  // namespace broker

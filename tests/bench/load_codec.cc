@@ -106,6 +106,7 @@ void LoadCodec::AppendPipelineCall(const Caller& caller, std::string& out) const
 }
 
 bool LoadCodec::ParseAnswer(CallKind kind, absl::string_view message, CallAnswer& answer) const {
+  answer.bytes = message.size();
   if (options_.echo()) {
     // What stands for a lease must be as long as one.
     static constexpr char kLease[Caller::kMaxLeaseSize] = {};

@@ -77,7 +77,7 @@ bool LoadLink::Await(Nanoseconds limit) {
 }
 
 void LoadLink::OnAnswer(Caller& caller, const CallAnswer& answer, int64_t now) {
-  tally_.AddAnswer(caller.kind, caller.begin, now);
+  tally_.AddAnswer(caller.kind, answer.bytes, caller.begin, now);
   Apply(caller, script_->OnAnswer(caller, answer, tally_), now);
 }
 

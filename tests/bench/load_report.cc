@@ -118,7 +118,9 @@ std::string ToJson(const LoadOptions& options, const LoadResult& result) {
       absl::StrAppendFormat(&call, ", \"%s\": %.1f", quantile.json,
                             Micros(latencies.Quantile(quantile.share)));
     }
-    absl::StrAppendFormat(&call, ", \"max_us\": %.1f}", Micros(latencies.max()));
+    absl::StrAppendFormat(
+        &call, ", \"max_us\": %.1f, \"response_bytes\": %.1f}", Micros(latencies.max()),
+        static_cast<double>(tally.bytes(static_cast<CallKind>(kind))) / latencies.count());
     calls.push_back(std::move(call));
   }
   std::vector<std::string> errors;

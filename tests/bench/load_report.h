@@ -15,7 +15,7 @@ std::string ToTable(const LoadOptions& options, const LoadResult& result);
 //     {"mode": "pipeline", "seconds": 10, "calls_per_second": 1000000, "pins_per_second": 500000,
 //      "calls": {"Acquire": {"count": 5000000, "per_second": 500000,
 //                            "mean_us": 60, "p50_us": 55, "p90_us": 80, "p99_us": 120,
-//                            "p999_us": 300, "max_us": 900}, ...},
+//                            "p999_us": 300, "max_us": 900, "response_bytes": 127.0}, ...},
 //      "pins": {"acquired": 5500000, "released": 5500000, "ended": 0, "lost": 0, "failed": 0,
 //               "unsent": 0},
 //      "errors": [{"call": "Acquire", "code": "UNAVAILABLE", "reason": "DRAINING", "count": 1,

@@ -26,7 +26,10 @@ void LoadTally::Add(const LoadTally& other) {
   pins_.lost += other.pins_.lost;
   pins_.failed += other.pins_.failed;
   pins_.unsent += other.pins_.unsent;
-  for (int kind = 0; kind < kCallKindCount; ++kind) latencies_[kind].Add(other.latencies_[kind]);
+  for (int kind = 0; kind < kCallKindCount; ++kind) {
+    latencies_[kind].Add(other.latencies_[kind]);
+    bytes_[kind] += other.bytes_[kind];
+  }
   AddErrors(other);
 }
 

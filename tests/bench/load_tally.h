@@ -33,10 +33,11 @@ class LoadTally {
     until_ = until;
   }
 
-  void AddAnswer(CallKind kind, int64_t begin, int64_t now) {
+  void AddAnswer(CallKind kind, size_t bytes, int64_t begin, int64_t now) {
     ++answers_;
     if (now >= from_ && now < until_) {
       latencies_[static_cast<int>(kind)].Add(now > begin ? now - begin : 0);
+      bytes_[static_cast<int>(kind)] += bytes;
     }
   }
   void AddError(CallKind kind, const absl::Status& status);
@@ -51,6 +52,8 @@ class LoadTally {
   uint64_t answers() const { return answers_; }  // With those out of time.
   uint64_t error_count() const { return error_count_; }
   const Histogram& latencies(CallKind kind) const { return latencies_[static_cast<int>(kind)]; }
+  // Of those answers.
+  uint64_t bytes(CallKind kind) const { return bytes_[static_cast<int>(kind)]; }
 
   struct Error {
     std::string call;
@@ -71,6 +74,7 @@ class LoadTally {
   uint64_t error_count_ = 0;
   PinCounts pins_;
   std::array<Histogram, kCallKindCount> latencies_;
+  std::array<uint64_t, kCallKindCount> bytes_ = {};
   std::map<Error, Seen> errors_;
 };
 

@@ -1,0 +1,108 @@
+"""What `compare` and `growth` have in common: the programs they run, and the machine they run on."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import time
+
+BIN = pathlib.Path(__file__).resolve().parents[2] / "build/release/bin"
+
+
+class Server:
+    """A server of our own on a free port, killed at the end of the `with`."""
+
+    def __init__(self, program, *flags):
+        self.process = subprocess.Popen([BIN / program, *flags], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.endpoint = None
+        while self.endpoint is None:
+            line = self.process.stdout.readline()
+            if not line:
+                raise SystemExit(f"{program} did not come up")
+            if line.startswith("listening on "):
+                self.endpoint = line.split()[-1]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def resident_bytes(self):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Broker(Server):
+    def __init__(self, *flags):
+        super().__init__("session-broker", "--memory", "--listen", "127.0.0.1:0",
+                         "--metrics-listen", "127.0.0.1:0", "--log-level", "error", *flags)
+
+
+class Redis:
+    """A redis-server of our own that keeps nothing, on loopback as the broker is."""
+
+    def __init__(self, port):
+        self.port = port
+        self.process = subprocess.Popen(
+            ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "",
+             "--appendonly", "no"], stdout=subprocess.DEVNULL)
+        self._await()
+
+    def _await(self):
+        for _ in range(100):
+            answer = subprocess.run(["redis-cli", "-p", str(self.port), "ping"],
+                                    capture_output=True, text=True)
+            if answer.stdout.strip() == "PONG":
+                return
+            time.sleep(0.05)
+        raise SystemExit("redis-server did not come up")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def run_json(program, *flags):
+    """The JSON that one of our programs prints. Ends everything if it failed."""
+    done = subprocess.run([str(BIN / program), *map(str, flags)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{program} {' '.join(map(str, flags))} failed:\n{done.stdout}{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def bench(endpoint, *flags):
+    return run_json("broker_bench", "--endpoint", endpoint, "-o", "json", *flags)
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def version_of(package):
+    shown = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package],
+                           capture_output=True, text=True)
+    return shown.stdout or "?"
+
+
+def describe_machine():
+    """One paragraph: what the figures below it were measured on."""
+    cpu = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())
+    system = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text())
+    return (f"{os.cpu_count()} cores of {cpu.group(1) if cpu else 'an unknown CPU'}, "
+            f"{int(memory.group(1)) / 2**20:.0f} GiB, Linux {os.uname().release}, "
+            f"{system.group(1) if system else '?'}, gRPC {version_of('libgrpc++1.51')}, "
+            f"Protobuf {version_of('libprotobuf32')}, Redis {version_of('redis-server')}")
