@@ -11,27 +11,29 @@
 namespace broker {
 namespace {
 
-constexpr char kFooter[] =
-    "Each caller acquires a key, activates it if it is new, holds it, sometimes renews it, and\n"
-    "releases it or sometimes ends its session; then the next key. Without --rate a caller begins\n"
-    "again when it is done (closed loop), so a broker that is slow is called less. With --rate "
-    "pins\n"
-    "arrive by the clock (open loop), and their latency counts from when they were to be sent: "
-    "what\n"
-    "queues up behind a slow moment is counted as slow, as its users would find it.\n\n"
-    "Its sessions are in a namespace of their own, which is made with room for them and deleted\n"
-    "afterwards. Latencies are exact to 1.6 %. The broker's own cost is the cores' time less\n"
-    "\"CPU of this process\"; run it on another machine where the cores are to be the broker's.\n\n"
-    "Exit codes: 0 done; 1 there were errors, listed by code and reason; 2 wrong flags; 3 the "
-    "broker\n"
-    "was not reached.\n\n"
-    "Examples:\n"
-    "  broker_bench                                           # how much goes through a Pipeline\n"
-    "  broker_bench --mode unary --connections 4 --in-flight 16\n"
-    "  broker_bench --rate 20000 --hold 50ms --in-flight 4096 # what 20,000 pins a second feel "
-    "like\n"
-    "  broker_bench --keys 1000000 --skew 0.99 --renew-percent 10 --end-percent 1\n"
-    "  broker_bench --held-pins 1000000 --subscribers 1000 --rate 10000 -o json";
+constexpr char kFooter[] = R"(
+Each caller acquires a key, activates it if it is new, holds it, sometimes renews it, and releases
+it or sometimes ends its session; then the next key. Without --rate a caller begins again when it is
+done (closed loop), so a broker that is slow is called less. With --rate pins arrive by the clock
+(open loop), and their latency counts from when they were to be sent: what queues up behind a slow
+moment is counted as slow, as its users would find it.
+
+Its sessions are in a namespace of their own, which is made with room for them and deleted
+afterwards; they are made and ended through a Pipeline in either mode. Latencies are exact to 1.6 %.
+Where the broker runs on the same machine, this process takes cores from it: how much is printed.
+
+Exit codes:
+  0  done
+  1  there were errors, listed by code and reason
+  2  wrong flags
+  3  the broker was not reached, or its namespace has no room
+
+Examples:
+  broker_bench                                            # how much goes through a Pipeline
+  broker_bench --mode unary --connections 4 --in-flight 16
+  broker_bench --rate 20000 --hold 50ms --in-flight 4096  # what 20,000 pins a second feel like
+  broker_bench --keys 1000000 --skew 0.99 --renew-percent 10 --end-percent 1
+  broker_bench --held-pins 1000000 --subscribers 1000 --rate 10000 -o json)";
 
 void AddDuration(CLI::App& app, const std::string& name, Nanoseconds& value,
                  const std::string& help) {
@@ -81,6 +83,8 @@ void AddLoadFlags(CLI::App& app, LoadOptions& options) {
   AddNumber(app, "--rate", options.rate, 0, 1e8, "Pins a second in all; 0: as many as go through");
   AddDuration(app, "--duration", options.duration, "How long to count");
   AddDuration(app, "--warmup", options.warmup, "How long to run before that");
+  app.add_flag("--prepared", options.prepared,
+               "The sessions are there already, from a run with --keep");
   app.add_flag("--keep", options.keep, "Leave the sessions and the namespace there");
 }
 

@@ -25,6 +25,7 @@ struct LoadOptions {
   Nanoseconds hold{0};
   int renew_percent = 0;
   int end_percent = 0;
+  bool prepared = false;
   bool keep = false;
 
   Nanoseconds duration = std::chrono::seconds(10);

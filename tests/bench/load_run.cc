@@ -29,6 +29,7 @@ constexpr std::chrono::seconds kLastAnswers(60);
 // The clock is looked at no more often: what is due within that time goes out together.
 constexpr int64_t kShortestTick = 20'000;
 constexpr int64_t kLongestTick = 10'000'000;
+constexpr int kCallersToPrepare = 512;
 
 int64_t CpuTime() {
   rusage usage;
@@ -122,7 +123,7 @@ class Run {
   void Prepare() {
     const int64_t begin = SteadyNow();
     std::vector<std::string> leases(options_.held_pins);
-    Fill(options_, options_.keys, nullptr);
+    if (!options_.prepared) Fill(options_, options_.keys, nullptr);
     if (options_.held_pins > 0) {
       Fill(Held(), options_.held_pins, &leases);
       holder_ =
@@ -190,7 +191,10 @@ class Run {
     std::atomic<size_t> next = 0;
     RunToEnd(options, [&](int) { return std::make_unique<EmptyScript>(keys, next); });
   }
-  void RunToEnd(const LoadOptions& options, const Fleet::NewScript& new_script) {
+  // In either mode, the quickest way that there is.
+  void RunToEnd(LoadOptions options, const Fleet::NewScript& new_script) {
+    options.mode = LoadMode::kPipeline;
+    options.in_flight = kCallersToPrepare;
     Fleet fleet(options, channels_, new_script, LinkPace());
     fleet.Start();
     result_.unanswered += fleet.Finish(std::chrono::minutes(10), errors_only_);

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import time
@@ -51,10 +52,12 @@ class Broker(Server):
 class Redis:
     """A redis-server of our own that keeps nothing, on loopback as the broker is."""
 
-    def __init__(self, port):
-        self.port = port
+    def __init__(self):
+        # It takes no port 0. If somebody else takes this one meanwhile, it does not come up.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
         self.process = subprocess.Popen(
-            ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "",
+            ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "",
              "--appendonly", "no"], stdout=subprocess.DEVNULL)
         self._await()
 
