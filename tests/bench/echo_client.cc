@@ -53,6 +53,7 @@ class Caller {
   Caller(Run& run, pb::EchoService::Stub& stub) : run_(run), stub_(stub) {}
   virtual ~Caller() = default;
 
+  uint64_t answers() const { return answers_; }
   const Histogram& nanoseconds() const { return nanoseconds_; }
 
  protected:
@@ -60,6 +61,7 @@ class Caller {
   // Whether there is to be another call.
   bool End(const grpc::Status& status) {
     BROKER_CHECK(status.ok());
+    ++answers_;
     if (run_.counting.load(std::memory_order_relaxed)) {
       nanoseconds_.Add((Steady::now() - begin_).count());
     }
@@ -71,6 +73,7 @@ class Caller {
 
  private:
   Steady::time_point begin_;
+  uint64_t answers_ = 0;
   Histogram nanoseconds_;
 };
 
@@ -226,7 +229,10 @@ EchoResult RunEchoLoad(const EchoLoad& load) {
   for (const auto& queue : queues) queue->Shutdown();
   for (std::thread& thread : threads) thread.join();
   EchoResult result;
-  for (const auto& caller : callers) result.nanoseconds.Add(caller->nanoseconds());
+  for (const auto& caller : callers) {
+    result.answers += caller->answers() * std::max(1, load.batch);
+    result.nanoseconds.Add(caller->nanoseconds());
+  }
   result.calls_per_second =
       static_cast<double>(result.nanoseconds.count()) * std::max(1, load.batch) / seconds;
   return result;

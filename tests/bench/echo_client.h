@@ -31,6 +31,7 @@ struct EchoLoad {
 
 struct EchoResult {
   double calls_per_second = 0;
+  uint64_t answers = 0;   // With those of the warmup.
   Histogram nanoseconds;  // Of a call, or of a message of a stream.
 };
 

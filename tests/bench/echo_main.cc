@@ -82,9 +82,10 @@ int Main(int argc, char** argv) {
   }
   const EchoResult result = RunEchoLoad(load);
   if (json) {
-    std::printf("{\"calls_per_second\": %.0f, \"p50_us\": %.1f, \"p99_us\": %.1f}\n",
-                result.calls_per_second, result.nanoseconds.Quantile(0.5) / 1e3,
-                result.nanoseconds.Quantile(0.99) / 1e3);
+    std::printf(
+        "{\"calls_per_second\": %.0f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"answers\": %llu}\n",
+        result.calls_per_second, result.nanoseconds.Quantile(0.5) / 1e3,
+        result.nanoseconds.Quantile(0.99) / 1e3, static_cast<unsigned long long>(result.answers));
     return 0;
   }
   std::printf("%10.0f calls/s   us: p50 %7.1f   p99 %7.1f   p99.9 %7.1f\n", result.calls_per_second,

@@ -133,16 +133,17 @@ std::string ToJson(const LoadOptions& options, const LoadResult& result) {
   const PinCounts& pins = tally.pins();
   return absl::StrFormat(
       "{\"mode\": \"%s\", \"seconds\": %g, \"calls_per_second\": %.0f, \"pins_per_second\": %.0f, "
+      "\"answers\": %d, "
       "\"calls\": {%s}, \"pins\": {\"acquired\": %d, \"released\": %d, \"ended\": %d, \"lost\": "
       "%d, \"failed\": %d, \"unsent\": %d}, \"errors\": [%s], \"unanswered_connections\": %d, "
       "\"held\": "
       "{\"renewed\": %d, \"lost\": %d}, \"subscriber_messages\": %d, \"prepare_seconds\": %.3f, "
       "\"client_cpu_us_per_call\": %.3f}\n",
       ModeName(options.mode), result.seconds, CallCount(tally) / result.seconds,
-      tally.latencies(CallKind::kAcquire).count() / result.seconds, absl::StrJoin(calls, ", "),
-      pins.acquired, pins.released, pins.ended, pins.lost, pins.failed, pins.unsent,
-      absl::StrJoin(errors, ", "), result.unanswered, result.renewed, result.lost, result.events,
-      result.prepare_seconds, result.cpu_us_per_call);
+      tally.latencies(CallKind::kAcquire).count() / result.seconds, tally.answers(),
+      absl::StrJoin(calls, ", "), pins.acquired, pins.released, pins.ended, pins.lost, pins.failed,
+      pins.unsent, absl::StrJoin(errors, ", "), result.unanswered, result.renewed, result.lost,
+      result.events, result.prepare_seconds, result.cpu_us_per_call);
 }
 
 }  // namespace broker

@@ -13,6 +13,7 @@ std::string ToTable(const LoadOptions& options, const LoadResult& result);
 // One JSON object, on one line:
 //
 //     {"mode": "pipeline", "seconds": 10, "calls_per_second": 1000000, "pins_per_second": 500000,
+//      "answers": 11000000,
 //      "calls": {"Acquire": {"count": 5000000, "per_second": 500000,
 //                            "mean_us": 60, "p50_us": 55, "p90_us": 80, "p99_us": 120,
 //                            "p999_us": 300, "max_us": 900, "response_bytes": 127.0}, ...},
@@ -23,7 +24,8 @@ std::string ToTable(const LoadOptions& options, const LoadResult& result);
 //      "unanswered_connections": 0, "held": {"renewed": 0, "lost": 0}, "subscriber_messages": 0,
 //      "prepare_seconds": 0.1, "client_cpu_us_per_call": 0.7}
 //
-// "calls" counts what was answered in the time that was measured, "pins" the whole run.
+// "calls" counts what was answered in the time that was measured, "answers" and "pins" the whole
+// load.
 std::string ToJson(const LoadOptions& options, const LoadResult& result);
 
 }  // namespace broker

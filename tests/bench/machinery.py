@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import re
-import signal
+import resource
 import socket
 import statistics
 import subprocess
@@ -13,19 +13,10 @@ import time
 BIN = pathlib.Path(__file__).resolve().parents[2] / "build/release/bin"
 
 
-class Server:
-    """A server of our own on a free port, killed at the end of the `with`."""
+class Process:
+    """Killed at the end of the `with`."""
 
-    def __init__(self, program, *flags):
-        self.process = subprocess.Popen([BIN / program, *flags], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
-        self.endpoint = None
-        while self.endpoint is None:
-            line = self.process.stdout.readline()
-            if not line:
-                raise SystemExit(f"{program} did not come up")
-            if line.startswith("listening on "):
-                self.endpoint = line.split()[-1]
+    process = None
 
     def __enter__(self):
         return self
@@ -43,13 +34,28 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+class Server(Process):
+    """A server of our own on a free port."""
+
+    def __init__(self, program, *flags):
+        self.process = subprocess.Popen([BIN / program, *flags], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.endpoint = None
+        while self.endpoint is None:
+            line = self.process.stdout.readline()
+            if not line:
+                raise SystemExit(f"{program} did not come up")
+            if line.startswith("listening on "):
+                self.endpoint = line.split()[-1]
+
+
 class Broker(Server):
     def __init__(self, *flags):
         super().__init__("session-broker", "--memory", "--listen", "127.0.0.1:0",
                          "--metrics-listen", "127.0.0.1:0", "--log-level", "error", *flags)
 
 
-class Redis:
+class Redis(Process):
     """A redis-server of our own that keeps nothing, on loopback as the broker is."""
 
     def __init__(self):
@@ -70,12 +76,20 @@ class Redis:
             time.sleep(0.05)
         raise SystemExit("redis-server did not come up")
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+class CpuMeter:
+    """CPU time of a server and of the programs that are run meanwhile, which have to have ended."""
+
+    def __init__(self, server):
+        self.server = server
+        self.begin = self._now()
+
+    def _now(self):
+        clients = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return self.server.cpu_seconds(), clients.ru_utime + clients.ru_stime
+
+    def micros_each(self, calls):
+        return [(end - begin) * 1e6 / calls for begin, end in zip(self.begin, self._now())]
 
 
 def run_json(program, *flags):
