@@ -13,6 +13,13 @@ import time
 BIN = pathlib.Path(__file__).resolve().parents[2] / "build/release/bin"
 
 
+def require(*programs):
+    """Ends with what to do about it where one of them has not been built."""
+    if not all((BIN / program).exists() for program in programs):
+        raise SystemExit("build first:\n  cmake/build\n  cmake --build build/release --target "
+                         + " ".join(programs))
+
+
 class Process:
     """Killed at the end of the `with`."""
 

@@ -23,6 +23,8 @@ void UnaryLink::Close() {
   if (!thread_.joinable()) return;
   {
     MutexLock lock(mu_);
+    // What ends now is followed by nothing: the queue takes no more.
+    closed_ = true;
     for (std::optional<Rpc>& rpc : rpcs_) {
       if (rpc) rpc->context.TryCancel();
     }
@@ -32,6 +34,7 @@ void UnaryLink::Close() {
 }
 
 void UnaryLink::Send(Caller& caller) {
+  if (closed_) return;
   request_.clear();
   codec_.AppendRequest(caller, request_);
   Rpc& rpc = rpcs_[caller.id].emplace();

@@ -44,7 +44,8 @@ class UnaryLink final : public LoadLink {
   grpc::GenericStub stub_;
   grpc::CompletionQueue queue_;
   std::vector<std::optional<Rpc>> rpcs_ ABSL_GUARDED_BY(mu_);  // Of each caller.
-  std::string request_ ABSL_GUARDED_BY(mu_);                   // Kept for its memory.
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  std::string request_ ABSL_GUARDED_BY(mu_);  // Kept for its memory.
   std::thread thread_;
 };
 
