@@ -20,41 +20,55 @@ absl::Status CallerLeft() {
 
 }  // namespace
 
-AcquireReactor* AcquireReactor::Start(const grpc::CallbackServerContext& context, Broker& broker,
-                                      OpenCalls& open, const pb::AcquireRequest& request,
-                                      grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* AcquireReactor::Start(grpc::CallbackServerContext& context,
+                                                Broker& broker, OpenCalls& open,
+                                                const pb::AcquireRequest& request,
+                                                grpc::ByteBuffer* response) {
+  open.Enter();
   std::shared_ptr<AcquireReactor> reactor(new AcquireReactor(context, broker, open, response));
-  reactor->self_ = reactor;
   // If the client is already gone, a lease or a place in the queue would only be work to undo.
-  if (context.IsCancelled()) {
-    reactor->OnAcquired(CallerLeft());
-    return reactor.get();
-  }
-  Broker::AcquireResult result = AskToAcquire(broker, request, reactor);
+  Broker::AcquireResult result = context.IsCancelled() ? absl::StatusOr<Acquired>(CallerLeft())
+                                                       : AskToAcquire(broker, request, reactor);
   if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result)) {
-    reactor->OnAcquired(std::move(*outcome));
+    const grpc::Status status = reactor->Settle(std::move(*outcome));
+    reactor->counted_.Finish(status.error_code());
+    open.Leave();  // Before Finish, with which the server may be gone; see Reply.
+    grpc::ServerUnaryReactor* const grpcs_own = context.DefaultReactor();
+    grpcs_own->Finish(status);
+    return grpcs_own;
+  }
+  reactor->self_ = reactor;
+  MutexLock lock(reactor->mu_);
+  reactor->is_grpcs_ = true;
+  if (reactor->told_.has_value()) {
+    // The outcome has come already, on another thread.
+    reactor->FinishLocked(*reactor->told_);
   } else {
-    MutexLock lock(reactor->mu_);
-    // The outcome may have come already, on another thread.
-    if (!reactor->finished_) reactor->pending_ = std::get<Broker::PendingAcquire>(result);
+    reactor->pending_ = std::get<Broker::PendingAcquire>(result);
   }
   return reactor.get();
 }
 
+grpc::Status AcquireReactor::Settle(absl::StatusOr<Acquired> outcome) {
+  if (!outcome.ok()) return ToGrpcStatus(outcome.status());
+  // Encoded first, so that as little as possible lies between the look at the cancellation and
+  // Finish.
+  pb::AcquireResponse message;
+  ToProto(*outcome, broker_.LeaseIdOf(outcome->lease), message);
+  Encode(message, *response_);
+  if (!context_.IsCancelled()) return grpc::Status::OK;
+  broker_.UndoAcquire(outcome->lease);
+  return ToGrpcStatus(CallerLeft());
+}
+
 void AcquireReactor::OnAcquired(absl::StatusOr<Acquired> outcome) {
-  if (outcome.ok()) {
-    // Encoded first, so that as little as possible lies between the look at the cancellation and
-    // Finish.
-    pb::AcquireResponse message;
-    ToProto(*outcome, broker_.LeaseIdOf(outcome->lease), message);
-    Encode(message, *response_);
-    if (context_.IsCancelled()) {
-      broker_.UndoAcquire(outcome->lease);
-      outcome = CallerLeft();
-    }
-  }
+  const grpc::Status status = Settle(std::move(outcome));
   MutexLock lock(mu_);
-  FinishLocked(ToGrpcStatus(outcome.status()));
+  if (is_grpcs_) {
+    FinishLocked(status);
+  } else {
+    told_ = status;
+  }
 }
 
 void AcquireReactor::OnCancel() {

@@ -221,7 +221,8 @@ class SteppedService final : public Service::WithRawCallbackMethod_Acquire<Servi
     pb::AcquireRequest request;
     EXPECT_TRUE(Decode(*in, request).ok());
     before_(*context);
-    AcquireReactor* reactor = AcquireReactor::Start(*context, broker_, open_, request, out);
+    grpc::ServerUnaryReactor* reactor =
+        AcquireReactor::Start(*context, broker_, open_, request, out);
     after_(*context);
     return reactor;
   }
