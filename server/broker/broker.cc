@@ -185,7 +185,7 @@ Broker::Namespace* Broker::AddLocked(NamespaceRecord record, const NamespaceSett
                                       store.reset();
                                     });
   if (ns->store != nullptr) ns->store->Attach(ns->table);
-  ns->table->SetDraining(draining_all_ || draining_.contains(ns->name));
+  ns->table->SetDraining(IsDrainingLocked(ns->name));
   tables_by_id_[ns->id] = ns->table;
   Namespace* made = ns.get();
   namespaces_[ns->name] = std::move(ns);

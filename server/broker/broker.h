@@ -255,8 +255,8 @@ class Broker {
   absl::StatusOr<bool> Drain(absl::string_view namespace_name);
   bool Undrain(absl::string_view namespace_name);
   DrainProgress Progress(absl::string_view namespace_name) const;
-  // What is to be read of a drain in the log.
-  void NoteDrain(NoteKind kind, absl::string_view namespace_name);
+  // What is to be read of a namespace in the log; none is named for the whole broker.
+  void AddNote(NoteKind kind, absl::string_view namespace_name) const;
   bool draining_all() const;
   // Up to `limit` namespaces whose names come after `after`, in order of name.
   std::vector<NamespaceInfo> ListNamespaces(absl::string_view after, size_t limit) const;
@@ -348,12 +348,16 @@ class Broker {
   NamespaceInfo InfoLocked(const Namespace& ns) const ABSL_SHARED_LOCKS_REQUIRED(registry_mu_);
   bool IsOrderedToDrainLocked(absl::string_view namespace_name) const
       ABSL_SHARED_LOCKS_REQUIRED(registry_mu_);
+  // By either order.
+  bool IsDrainingLocked(absl::string_view namespace_name) const
+      ABSL_SHARED_LOCKS_REQUIRED(registry_mu_) {
+    return draining_all_ || draining_.contains(namespace_name);
+  }
   // Tells the tables that an order is about, and returns them.
   std::vector<std::shared_ptr<SessionTable>> ApplyDrainsLocked(absl::string_view namespace_name)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_mu_);
   static Explanation DescribeStored(Explanation explained, SessionInfo session);
   void WarnOf(absl::string_view name, const NamespaceSettings& settings) const;
-  void NoteDeleted(absl::string_view name) const;
 
   void WakeDispatcher() ABSL_LOCKS_EXCLUDED(wake_mu_);
 

@@ -23,7 +23,7 @@ NamespaceInfo Broker::InfoLocked(const Namespace& ns) const {
   info.stats = ns.table->Stats();
   info.events = ns.table->EventStats();
   const Instant now = clock_.Now();
-  info.draining = draining_all_ || draining_.contains(ns.name);
+  info.draining = IsDrainingLocked(ns.name);
   if (info.stats.oldest_wait.has_value()) {
     info.oldest_wait = std::max(now.mono - *info.stats.oldest_wait, Duration::zero());
   }
@@ -39,7 +39,7 @@ NamespaceInfo Broker::GetNamespace(absl::string_view name) const {
   NamespaceInfo unused;
   unused.name = std::string(name);
   unused.config = ResolveFor(NamespaceSettings());
-  unused.draining = draining_all_ || draining_.contains(name);
+  unused.draining = IsDrainingLocked(name);
   return unused;
 }
 
@@ -158,11 +158,6 @@ void Broker::OnUpdateWritten(const std::string& name, uint32_t id,
   NextUpdate();
 }
 
-void Broker::NoteDeleted(absl::string_view name) const {
-  if (options_.notes == nullptr) return;
-  options_.notes->Add({.kind = NoteKind::kNamespaceDeleted, .namespace_name = std::string(name)});
-}
-
 Answer<bool> Broker::DeleteNamespace(absl::string_view name, Done<bool> done) {
   name = NamespaceOrDefault(name);
   WriterLock lock(registry_mu_);
@@ -185,14 +180,14 @@ Answer<bool> Broker::DeleteNamespace(absl::string_view name, Done<bool> done) {
                      " waiting); end its sessions first"));
   }
   if (options_.journal == nullptr) {
-    NoteDeleted(name);
+    AddNote(NoteKind::kNamespaceDeleted, name);
     return true;
   }
   EraseLocked(*removed, [this, name = std::string(name), settings = removed->settings,
                          configured = removed->configured,
                          done = std::move(done)](const absl::Status& status) mutable {
     if (status.ok()) {
-      NoteDeleted(name);
+      AddNote(NoteKind::kNamespaceDeleted, name);
       if (done) done(true);
       return;
     }

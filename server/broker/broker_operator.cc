@@ -96,11 +96,11 @@ absl::StatusOr<bool> Broker::Drain(absl::string_view namespace_name) {
   // With no lock held, because those who wait are told. A table that was undrained since refuses
   // nobody.
   for (const auto& table : tables) table->RefuseWaitersWhileDraining(clock_.Now());
-  NoteDrain(NoteKind::kDraining, namespace_name);
+  AddNote(NoteKind::kDraining, namespace_name);
   return true;
 }
 
-void Broker::NoteDrain(NoteKind kind, absl::string_view namespace_name) {
+void Broker::AddNote(NoteKind kind, absl::string_view namespace_name) const {
   if (options_.notes == nullptr) return;
   options_.notes->Add({.kind = kind, .namespace_name = std::string(namespace_name)});
 }
@@ -119,7 +119,7 @@ bool Broker::Undrain(absl::string_view namespace_name) {
     draining_.erase(namespace_name);
   }
   ApplyDrainsLocked(namespace_name);
-  NoteDrain(NoteKind::kUndrained, namespace_name);
+  AddNote(NoteKind::kUndrained, namespace_name);
   return true;
 }
 
@@ -152,7 +152,7 @@ std::vector<std::shared_ptr<SessionTable>> Broker::ApplyDrainsLocked(
   std::vector<std::shared_ptr<SessionTable>> tables;
   for (const auto& [name, ns] : namespaces_) {
     if (!namespace_name.empty() && name != namespace_name) continue;
-    ns->table->SetDraining(draining_all_ || draining_.contains(name));
+    ns->table->SetDraining(IsDrainingLocked(name));
     tables.push_back(ns->table);
   }
   return tables;

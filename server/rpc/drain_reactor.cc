@@ -96,7 +96,7 @@ void DrainReactor::ReportLocked(const DrainProgress& progress, MonotonicTime now
   writing_ = true;
   StartWrite(&message_);
   if (!over) return;
-  shared_.broker.NoteDrain(NoteKind::kDrained, namespace_name_);
+  shared_.broker.AddNote(NoteKind::kDrained, namespace_name_);
   FinishLocked(absl::OkStatus());
 }
 

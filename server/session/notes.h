@@ -23,7 +23,6 @@ enum class NoteKind : uint8_t {
   kDrained,   // No pin is left.
   kUndrained,
 };
-inline constexpr int kNoteKindCount = 9;
 
 // Something that an operator may want to read of. What clients sent is in it as they sent it; a
 // lease is named by its fencing token, never by its id.
