@@ -6,6 +6,8 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "server/base/check.h"
 #include "server/base/error.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/decode.h"
@@ -20,11 +22,34 @@ namespace {
 
 namespace pb = ::sessionbroker::v1;
 
+// How often in a turn the time is looked at.
+constexpr size_t kCallsBetweenLooks = 16;
+constexpr size_t kFramesKept = 256;
+// Of a request whose message is used again. A larger one can leave fifty times its size in it: an
+// empty string takes two bytes to send, and thirty-two to keep.
+constexpr size_t kRequestBytesKept = 4 << 10;
+
 absl::Status QueueFull(absl::string_view limit, size_t value, absl::string_view what) {
   return LimitError(Reason::kQueueFull, limit, value,
                     absl::StrCat(value, " calls of this stream wait for ", what,
                                  ", which is the limit; use another stream"));
 }
+
+// Lets go of what a request that is used again holds, where that may be too much to keep.
+template <typename Request>
+class Kept {
+ public:
+  Kept(Request& request, size_t bytes) : request_(request), bytes_(bytes) {}
+  ~Kept() {
+    if (bytes_ > kRequestBytesKept) request_ = Request();
+  }
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+
+ private:
+  Request& request_;
+  const size_t bytes_;
+};
 
 // Which field of a PipelineResult holds what a method answers.
 constexpr int ResultField(const pb::ActivateResponse*) {
@@ -43,14 +68,24 @@ constexpr int ResultField(const pb::EndResponse*) { return pb::PipelineResult::k
 
 }  // namespace
 
-void PipelineReactor::RunAll() {
-  absl::Span<const PipelineFrame> left(frames_);
-  while (!left.empty()) {
-    const absl::Span<const PipelineFrame> some = left.subspan(0, SessionTable::kMaxPrefetch);
-    left.remove_prefix(some.size());
-    Prefetch(some);
-    for (const PipelineFrame& frame : some) Run(frame);
+bool PipelineReactor::RunSome() {
+  const MonotonicTime end = shared_.clock.MonotonicNow() + kTurn;
+  while (next_frame_ < frames_.size()) {
+    if (next_frame_ % SessionTable::kMaxPrefetch == 0) {
+      Prefetch(absl::MakeConstSpan(frames_).subspan(next_frame_, SessionTable::kMaxPrefetch));
+    }
+    Run(frames_[next_frame_++]);
+    if (next_frame_ == frames_.size()) break;
+    if (batch_.bytes() >= PipelineResults::kMaxMessageBytes) return true;
+    if (next_frame_ % kCallsBetweenLooks == 0 && shared_.clock.MonotonicNow() >= end) return false;
   }
+  bytes_ = grpc::Slice();
+  // As many as messages mostly have are kept; those of a large one would be held for as long as the
+  // stream.
+  if (frames_.capacity() > kFramesKept) frames_ = {};
+  frames_.clear();
+  next_frame_ = 0;
+  return true;
 }
 
 void PipelineReactor::Prefetch(absl::Span<const PipelineFrame> frames) const {
@@ -72,6 +107,10 @@ void PipelineReactor::Run(const PipelineFrame& frame) {
     RunCancel(frame);
     return;
   }
+  if (frame.call == 0) {
+    return Refuse(frame, absl::UnimplementedError(
+                             "call: not set, or none that this broker knows on a Pipeline"));
+  }
   const absl::StatusOr<MonotonicTime> deadline = DeadlineOf(frame);
   if (!deadline.ok()) {
     Refuse(frame, deadline.status());
@@ -91,13 +130,13 @@ void PipelineReactor::Run(const PipelineFrame& frame) {
     case pb::PipelineCall::kEndFieldNumber:
       return RunMethod<EndMethod>(frame, *deadline, scratch_.end);
     default:
-      Refuse(frame, absl::UnimplementedError(
-                        "call: not set, or none that this broker knows on a Pipeline"));
+      BROKER_CHECK(false);  // ReadFrames tells of no other.
   }
 }
 
 absl::StatusOr<MonotonicTime> PipelineReactor::DeadlineOf(const PipelineFrame& frame) {
   if (!frame.timeout.has_value()) return MonotonicTime::max();
+  const Kept kept(scratch_.timeout, frame.timeout->size());
   absl::Status status = Decode(*frame.timeout, scratch_.timeout);
   if (!status.ok()) return InvalidField("timeout", "malformed; it is no encoded Duration");
   const absl::StatusOr<Duration> timeout = ReadDuration("timeout", scratch_.timeout);
@@ -118,6 +157,7 @@ const std::shared_ptr<PipelineReactor::Call>& PipelineReactor::NewCall(const Pip
 
 void PipelineReactor::RunAcquire(const PipelineFrame& frame, MonotonicTime deadline) {
   pb::AcquireRequest& request = scratch_.acquire;
+  const Kept kept(request, frame.request.size());
   absl::Status status = Decode(frame.request, request);
   if (status.ok()) status = Validate(request);
   if (!status.ok()) return Refuse(frame, status);
@@ -127,18 +167,21 @@ void PipelineReactor::RunAcquire(const PipelineFrame& frame, MonotonicTime deadl
     if (!outcome->ok()) return Refuse(frame, outcome->status());
     return AddAcquired(*call, **outcome, scratch_.acquired, batch_);
   }
-  Wait(call, std::get<Broker::PendingAcquire>(std::move(result)), deadline);
+  Wait({.call = call,
+        .acquire = std::get<Broker::PendingAcquire>(std::move(result)),
+        .deadline = deadline});
 }
 
 template <typename Method>
 void PipelineReactor::RunMethod(const PipelineFrame& frame, MonotonicTime deadline,
                                 typename Method::Request& request) {
+  const Kept kept(request, frame.request.size());
   absl::Status status = Decode(frame.request, request);
   if (status.ok()) status = Validate(request);
   const bool may_wait = status.ok() && Method::MayWait(request);
   if (may_wait) {
     MutexLock lock(mu_);
-    if (waiting_.size() - waiting_acquires_ >= kMaxWaitingForStore) {
+    if (waiting_for_store_ >= kMaxWaitingForStore) {
       status = QueueFull("max_waiting_for_store", kMaxWaitingForStore, "the store");
     }
   }
@@ -149,9 +192,9 @@ void PipelineReactor::RunMethod(const PipelineFrame& frame, MonotonicTime deadli
       broker_, request, [call = std::shared_ptr<Call>(call)](absl::StatusOr<Outcome> outcome) {
         call->stream->template OnAnswer<Method>(*call, std::move(outcome));
       });
-  // What may hold 1 MiB is not kept.
-  if (may_wait) request = typename Method::Request();
-  if (!answer.has_value()) return Wait(call, std::nullopt, deadline);
+  if (!answer.has_value()) {
+    return Wait({.call = call, .acquire = {}, .deadline = deadline, .for_store = may_wait});
+  }
   if (!(*answer).ok()) return Refuse(frame, answer->status());
   typename Method::Response response;
   Method::Fill(**answer, response);
@@ -160,6 +203,7 @@ void PipelineReactor::RunMethod(const PipelineFrame& frame, MonotonicTime deadli
 }
 
 void PipelineReactor::RunCancel(const PipelineFrame& frame) {
+  const Kept kept(scratch_.cancel, frame.request.size());
   if (!Decode(frame.request, scratch_.cancel).ok()) return;  // It has no result that could say so.
   Leftovers left;
   {
@@ -170,29 +214,26 @@ void PipelineReactor::RunCancel(const PipelineFrame& frame) {
   Settle(left);
 }
 
-void PipelineReactor::Wait(std::shared_ptr<Call> call,
-                           std::optional<Broker::PendingAcquire> acquire, MonotonicTime deadline) {
+void PipelineReactor::Wait(Waiting waiting) {
+  const std::shared_ptr<Call> call = waiting.call;
   Leftovers left;
   bool call_soon = false;
   {
     MutexLock lock(mu_);
     // The outcome may have come already, on another thread.
     if (call->told) return;
-    Waiting waiting{call, std::move(acquire), deadline, absl::OkStatus()};
-    if (finished_) {
-      if (!waiting.acquire.has_value()) return;
-      left.cancel.emplace_back(*std::move(waiting.acquire), std::move(call));
-    } else {
-      const uint64_t id = call->id;
-      if (waiting.acquire.has_value()) ++waiting_acquires_;
-      waiting_.insert_or_assign(id, std::move(waiting));
-      if (waiting_acquires_ > kMaxWaitingAcquires && waiting_[id].acquire.has_value()) {
-        GiveUpLocked(id, QueueFull("max_waiting_acquires", kMaxWaitingAcquires, "others"), left);
-      } else if (deadline != MonotonicTime::max()) {
-        deadlines_.insert({deadline, id});
-        call_soon = deadline < next_timer_;
-        if (call_soon) next_timer_ = deadline;
+    const bool full = waiting.acquire.has_value() && waiting_acquires_ >= kMaxWaitingAcquires;
+    if (finished_ || full) {
+      call->told = true;
+      if (waiting.acquire.has_value()) left.cancel.emplace_back(*waiting.acquire, call);
+      if (!finished_) {
+        AddError(call->id, call->kind,
+                 QueueFull("max_waiting_acquires", kMaxWaitingAcquires, "others"), unsent_);
       }
+    } else {
+      call_soon = waiting.deadline < next_timer_;
+      if (call_soon) next_timer_ = waiting.deadline;
+      EnterWaitingLocked(std::move(waiting));
     }
   }
   if (call_soon) shared_.registry.CallSoon(this);
@@ -230,22 +271,16 @@ void PipelineReactor::OnAcquired(Call& call, absl::StatusOr<Acquired> outcome) {
     ToProto(*outcome, broker_.LeaseIdOf(outcome->lease), response);
     results.Add(call.id, pb::PipelineResult::kAcquireFieldNumber, response, &outcome->lease);
   }
-  bool dropped = false;
+  Leftovers left;
   {
     MutexLock lock(mu_);
-    call.told = true;
-    const std::optional<Waiting> waiting = TakeWaitingLocked(call);
-    dropped = IsDroppedLocked(waiting);
-    if (!dropped && outcome.ok()) {
-      counts_.Add(call.kind, grpc::StatusCode::OK);
-      unsent_.Append(results);
-    } else if (!dropped) {
-      const bool given_up = waiting.has_value() && !waiting->given_up.ok();
-      AddError(call.id, call.kind, given_up ? waiting->given_up : outcome.status(), unsent_);
+    if (TakeToTellLocked(call)) {
+      AnswerLocked(call, outcome.status(), results, left);
+    } else {
+      left.undo = results.TakeLeases();
     }
-    ProceedLocked();
   }
-  if (dropped && outcome.ok()) broker_.UndoAcquire(outcome->lease);
+  Settle(left);
 }
 
 template <typename Method>
@@ -256,22 +291,35 @@ void PipelineReactor::OnAnswer(Call& call, absl::StatusOr<typename Method::Outco
     Method::Fill(*outcome, response);
     results.Add(call.id, ResultField(&response), response);
   }
-  MutexLock lock(mu_);
-  if (call.told) return;  // Its time was over, or its caller did not want to wait any longer.
+  Leftovers left;
+  {
+    MutexLock lock(mu_);
+    if (TakeToTellLocked(call)) AnswerLocked(call, outcome.status(), results, left);
+  }
+  Settle(left);
+}
+
+bool PipelineReactor::TakeToTellLocked(Call& call) {
+  if (call.told || finished_) return false;
   call.told = true;
-  if (IsDroppedLocked(TakeWaitingLocked(call))) return;
-  if (outcome.ok()) {
+  LeaveWaitingLocked(call);
+  return true;
+}
+
+void PipelineReactor::AnswerLocked(const Call& call, const absl::Status& status,
+                                   PipelineResults& results, Leftovers& left) {
+  if (status.ok()) {
     counts_.Add(call.kind, grpc::StatusCode::OK);
     unsent_.Append(results);
   } else {
-    AddError(call.id, call.kind, outcome.status(), unsent_);
+    AddError(call.id, call.kind, status, unsent_);
+  }
+  if (unsent_.bytes() > kMaxKeptBytes) {
+    BreakLocked(LimitError(Reason::kStreamLimit, "max_kept_bytes", kMaxKeptBytes,
+                           "more results are kept than the stream may leave untaken"),
+                left);
   }
   ProceedLocked();
-}
-
-bool PipelineReactor::IsDroppedLocked(const std::optional<Waiting>& waiting) const {
-  // One that does not wait and is not just being carried out was cancelled with its stream.
-  return finished_ || (!waiting.has_value() && !executing_);
 }
 
 }  // namespace broker

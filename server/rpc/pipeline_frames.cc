@@ -28,14 +28,14 @@ bool IsBytes(uint32_t tag) {
 
 // The bytes of a length-delimited field, where they are.
 bool ReadBytes(CodedInputStream& in, absl::string_view& bytes) {
-  uint32_t length = 0;
-  if (!in.ReadVarint32(&length)) return false;
+  uint64_t length = 0;
+  if (!in.ReadVarint64(&length)) return false;
   bytes = {};
   if (length == 0) return true;
   const void* data = nullptr;
   int available = 0;
   if (!in.GetDirectBufferPointer(&data, &available)) return false;
-  if (length > static_cast<uint32_t>(available)) return false;
+  if (length > static_cast<uint64_t>(available)) return false;
   bytes = absl::string_view(static_cast<const char*>(data), length);
   return in.Skip(static_cast<int>(length));
 }

@@ -53,44 +53,63 @@ void PipelineReactor::OnReadDone(bool ok) {
   absl::Status status;
   if (ok) {
     // One piece, so that calls can be read where they are. Messages mostly come as one.
-    grpc::Slice bytes;
-    if (!read_.TrySingleSlice(&bytes).ok() && !read_.DumpToSingleSlice(&bytes).ok()) bytes = {};
+    if (!read_.TrySingleSlice(&bytes_).ok() && !read_.DumpToSingleSlice(&bytes_).ok()) bytes_ = {};
     read_.Clear();
-    const absl::string_view message(reinterpret_cast<const char*>(bytes.begin()), bytes.size());
-    status = ReadFrames(message, frames_);
-    Leftovers left;
-    {
-      MutexLock lock(mu_);
-      reading_ = false;
-      if (finished_ || closing_.has_value()) return;
-      if (status.ok()) status = CheckIdsLocked();
-      if (!status.ok()) {
-        CloseLocked(status);
-        CancelWaitingLocked(left);
-        ProceedLocked();
-      }
-      executing_ = status.ok();
-    }
-    Settle(left);
-    if (!status.ok()) return;
+    status = ReadFrames({reinterpret_cast<const char*>(bytes_.begin()), bytes_.size()}, frames_);
+    next_frame_ = 0;
     batch_start_ = shared_.clock.MonotonicNow();
-    RunAll();
   }
   Leftovers left;
+  bool run = false;
   {
     MutexLock lock(mu_);
     reading_ = false;
-    executing_ = false;
-    if (finished_) {
-      left.undo = batch_.TakeLeases();
-    } else {
-      unsent_.Append(batch_);
-      // Half closed, or broken, in which case OnCancel comes as well.
-      if (!ok) CloseLocked(absl::OkStatus());
+    if (finished_ || closing_.has_value()) return;
+    if (ok && status.ok()) status = CheckIdsLocked();
+    run = ok && status.ok();
+    executing_ = run;
+    if (!run) {
+      // Half closed (or broken, in which case OnCancel comes as well), or bad.
+      CloseLocked(status);
+      if (!status.ok()) CancelWaitingLocked(left);
       ProceedLocked();
     }
   }
   Settle(left);
+  if (run) TakeTurns();
+}
+
+bool PipelineReactor::BeginTurnLocked() {
+  if (!more_ || executing_ || finished_ || IsFullLocked()) return false;
+  executing_ = true;
+  return true;
+}
+
+void PipelineReactor::TakeTurns() {
+  bool again = true;
+  while (again) {
+    const bool may_go_on = RunSome();
+    Leftovers left;
+    bool call_soon = false;
+    {
+      MutexLock lock(mu_);
+      executing_ = false;
+      more_ = next_frame_ < frames_.size() && !finished_;
+      if (finished_) {
+        left.undo = batch_.TakeLeases();
+      } else {
+        unsent_.Append(batch_);
+        ProceedLocked();
+      }
+      // Otherwise the next turn is OnWriteDone's, or OnTimer's.
+      again = more_ && may_go_on && !IsFullLocked();
+      call_soon = more_ && !may_go_on;
+      executing_ = again;
+      if (done_) spare_.reset();
+    }
+    Settle(left);
+    if (call_soon) shared_.registry.CallSoon(this);
+  }
 }
 
 absl::Status PipelineReactor::CheckIdsLocked() const {
@@ -102,29 +121,32 @@ absl::Status PipelineReactor::CheckIdsLocked() const {
   return absl::OkStatus();
 }
 
-std::optional<PipelineReactor::Waiting> PipelineReactor::TakeWaitingLocked(const Call& call) {
+void PipelineReactor::EnterWaitingLocked(Waiting waiting) {
+  const uint64_t id = waiting.call->id;
+  if (waiting.acquire.has_value()) ++waiting_acquires_;
+  if (waiting.for_store) ++waiting_for_store_;
+  if (waiting.deadline != MonotonicTime::max()) deadlines_.insert({waiting.deadline, id});
+  waiting_.insert_or_assign(id, std::move(waiting));
+}
+
+void PipelineReactor::LeaveWaitingLocked(const Call& call) {
   const auto it = waiting_.find(call.id);
-  if (it == waiting_.end() || it->second.call.get() != &call) return std::nullopt;
-  std::optional<Waiting> waiting(std::move(it->second));
+  if (it == waiting_.end() || it->second.call.get() != &call) return;
+  const Waiting& waiting = it->second;
+  if (waiting.acquire.has_value()) --waiting_acquires_;
+  if (waiting.for_store) --waiting_for_store_;
+  deadlines_.erase({waiting.deadline, call.id});
   waiting_.erase(it);
-  if (waiting->acquire.has_value()) --waiting_acquires_;
-  deadlines_.erase({waiting->deadline, call.id});
-  return waiting;
 }
 
 void PipelineReactor::GiveUpLocked(uint64_t id, const absl::Status& why, Leftovers& left) {
   const auto it = waiting_.find(id);
   if (it == waiting_.end()) return;
-  Waiting& waiting = it->second;
-  if (waiting.acquire.has_value()) {
-    if (!waiting.given_up.ok()) return;
-    waiting.given_up = why;
-    deadlines_.erase({waiting.deadline, id});
-    left.cancel.emplace_back(*waiting.acquire, waiting.call);
-    return;
-  }
-  const std::shared_ptr<Call> call = waiting.call;
-  TakeWaitingLocked(*call);
+  // Answered here, and not when the broker tells that it is out of its queue: where it waits for
+  // the store it is in none, and what is told then may be a lease.
+  const std::shared_ptr<Call> call = it->second.call;
+  if (it->second.acquire.has_value()) left.cancel.emplace_back(*it->second.acquire, call);
+  LeaveWaitingLocked(*call);
   call->told = true;
   AddError(id, call->kind, why, unsent_);
   ProceedLocked();
@@ -141,36 +163,44 @@ void PipelineReactor::ProceedLocked() {
     writing_ = true;
     StartWrite(&message_);
   }
-  if (executing_) return;
+  if (executing_ || more_) return;
   if (closing_.has_value()) {
     if (!writing_ && waiting_.empty()) FinishLocked(*closing_);
     return;
   }
-  if (!reading_ && unsent_.bytes() + message_bytes_ <= kMaxUnsentBytes) {
+  if (!reading_ && !IsFullLocked()) {
     reading_ = true;
     StartRead(&read_);
   }
 }
 
+bool PipelineReactor::IsFullLocked() const {
+  return unsent_.bytes() + message_bytes_ > kMaxUnsentBytes;
+}
+
 void PipelineReactor::OnWriteDone(bool ok) {
   Leftovers left;
+  bool run = false;
   {
     MutexLock lock(mu_);
     writing_ = false;
     message_.Clear();
     message_bytes_ = 0;
-    if (ok) {
-      ProceedLocked();
-    } else {
+    if (!ok) {
       BreakLocked(ClientLeft(), left);
+    } else {
+      run = BeginTurnLocked();
+      ProceedLocked();
     }
   }
   Settle(left);
+  if (run) TakeTurns();
 }
 
 MonotonicTime PipelineReactor::OnTimer(MonotonicTime now) {
   Leftovers left;
   MonotonicTime next = now + kLookPeriod;
+  bool run = false;
   {
     MutexLock lock(mu_);
     if (writing_ && write_start_ + shared_.write_timeout <= now && !done_) {
@@ -178,13 +208,14 @@ MonotonicTime PipelineReactor::OnTimer(MonotonicTime now) {
       context_.TryCancel();
     }
     while (!finished_ && !deadlines_.empty() && deadlines_.begin()->first <= now) {
-      const uint64_t id = deadlines_.begin()->second;
-      GiveUpLocked(id, TimeIsOver(), left);
+      GiveUpLocked(deadlines_.begin()->second, TimeIsOver(), left);
     }
     if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
     next_timer_ = next;
+    run = BeginTurnLocked();
   }
   Settle(left);
+  if (run) TakeTurns();
   return next;
 }
 
@@ -216,14 +247,12 @@ void PipelineReactor::BreakLocked(const absl::Status& status, Leftovers& left) {
 
 void PipelineReactor::CancelWaitingLocked(Leftovers& left) {
   for (auto& [id, waiting] : waiting_) {
-    if (!waiting.acquire.has_value()) {
-      waiting.call->told = true;
-    } else if (waiting.given_up.ok()) {
-      left.cancel.emplace_back(*std::move(waiting.acquire), waiting.call);
-    }
+    waiting.call->told = true;
+    if (waiting.acquire.has_value()) left.cancel.emplace_back(*waiting.acquire, waiting.call);
   }
   waiting_.clear();
   waiting_acquires_ = 0;
+  waiting_for_store_ = 0;
   deadlines_.clear();
 }
 
@@ -245,8 +274,9 @@ void PipelineReactor::OnDone() {
   {
     MutexLock lock(mu_);
     done_ = true;
+    // It has a reference to this. Where a turn is being taken, that lets go of it.
+    if (!executing_) spare_.reset();
   }
-  spare_.reset();  // It has a reference to this.
   shared_.registry.Leave(this);
   shared_.open.Leave();
 }

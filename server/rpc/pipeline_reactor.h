@@ -3,6 +3,7 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
+#include <grpcpp/support/slice.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -39,27 +40,25 @@ namespace broker {
 //      |       +--- client half-closes -----------------+
 //      |       +--- shutdown ---------------------------+--> closing: nothing more is read
 //      |       +--- a bad message: waiters cancelled ---+       |
-//      |       |                                                +--- all answered and written ---+
-//      |       +--- cancelled, not taken for too long ----------+                                |
-//      |                     v                                                                   |
-//      |                  broken: waiters cancelled, leases that were not sent given back -------+
-//      +--- refused: too many, shutdown ---------------------------------------------->
-//      FinishLocked
-//                                                                                       -> OnDone
+//      |       |                                                +--- all answered and written --+
+//      |       +--- cancelled, nothing taken for too long,                                      |
+//      |       |    too much kept for it                                                        |
+//      |       +--> broken: waiters cancelled, leases that were not sent given back ------------+
+//      +--- refused: too many, shutdown ---------------------------------------------> FinishLocked
 //
 // One call:
 //
-//   carried out --- answered at once ---------------------------------------------> a result
-//        |                                                                             ^
-//        +--- the broker will tell: waiting --- told ----------------------------------+
-//                        |                                                             |
-//                        +--- deadline, CancelCall, QUEUE_FULL --- Acquire: taken out of its queue,
-//                                                                  which tells; else: a result now,
-//                                                                  and what is told later is
-//                                                                  dropped
+//   carried out --- answered at once ------------------------------------> a result
+//        |                                                                    ^
+//        +--- the broker will tell: waiting --- told -------------------------+
+//                        |                                                    |
+//                        +--- given up: deadline, CancelCall, QUEUE_FULL -----+
+//                             what is told later is dropped, a lease given back
 //
-// Reading pauses while kMaxUnsentBytes of results have not been taken, and for nothing else, so a
-// Release is read however many Acquires wait before it.
+// Nothing is read, and of what was read nothing more is carried out, while kMaxUnsentBytes of
+// results have not been taken. Nothing else holds it up, so a Release is read however many Acquires
+// wait before it. A message whose calls take long is carried out in turns, the later ones on the
+// thread of the streams: the one that reads is one of a few that serve everybody.
 //
 // A lease is given back only if the stream is seen to be broken before gRPC was given the message
 // with it. Afterwards nobody here can know whether it arrived, and its ttl decides.
@@ -76,6 +75,11 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
  public:
   // Results that have not been taken by the transport, beyond which nothing is read.
   static constexpr size_t kMaxUnsentBytes = 1 << 20;
+  // Calls that wait are answered all the same, however much that is, up to here: then the stream
+  // ends (STREAM_LIMIT).
+  static constexpr size_t kMaxKeptBytes = 64 << 20;
+  // After so long the rest of a message has to wait for its next turn.
+  static constexpr Duration kTurn = std::chrono::milliseconds(2);
   // Of one stream; the one that is too much gets QUEUE_FULL. Apart, so that those who wait for
   // other callers do not keep away the Activate or End that they wait for.
   static constexpr size_t kMaxWaitingAcquires = 10'000;
@@ -107,7 +111,8 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
     const std::shared_ptr<PipelineReactor> stream;
     uint64_t id = 0;
     int kind = 0;  // The field number of the call.
-    // It was answered; the stream's mu_ is held whenever somebody else has a reference.
+    // It was answered, or its stream broke: what is told now is dropped. The stream's mu_ is held
+    // whenever somebody else has a reference.
     bool told = false;
   };
   // One that has not been answered.
@@ -115,7 +120,7 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
     std::shared_ptr<Call> call;
     std::optional<Broker::PendingAcquire> acquire;  // It waits for others; otherwise for the store.
     MonotonicTime deadline = MonotonicTime::max();
-    absl::Status given_up;  // Why it was taken out of its queue, when that tells CANCELLED.
+    bool for_store = false;  // Counts among waiting_for_store_.
   };
   // What is to be done in the broker once mu_ is free.
   struct Leftovers {
@@ -138,8 +143,10 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
   PipelineReactor(grpc::CallbackServerContext& context, const StreamContext& shared,
                   PipelineCounts& counts);
 
-  // --- pipeline_calls.cc: one call. On the thread that reads, without mu_. ---
-  void RunAll() ABSL_LOCKS_EXCLUDED(mu_);
+  // --- pipeline_calls.cc: calls. On the thread whose turn it is, without mu_. ---
+  // Carries out what is left of the message, until there are results for a message of their own or
+  // kTurn is over. Returns whether it may go on at once.
+  bool RunSome() ABSL_LOCKS_EXCLUDED(mu_);
   // Has what the Acquires among these are about brought into the cache.
   void Prefetch(absl::Span<const PipelineFrame> frames) const;
   void Run(const PipelineFrame& frame) ABSL_LOCKS_EXCLUDED(mu_);
@@ -152,8 +159,7 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
   absl::StatusOr<MonotonicTime> DeadlineOf(const PipelineFrame& frame);
   const std::shared_ptr<Call>& NewCall(const PipelineFrame& frame);
   // Has a call wait that the broker did not answer, unless it has by now.
-  void Wait(std::shared_ptr<Call> call, std::optional<Broker::PendingAcquire> acquire,
-            MonotonicTime deadline) ABSL_LOCKS_EXCLUDED(mu_);
+  void Wait(Waiting waiting) ABSL_LOCKS_EXCLUDED(mu_);
   // A result of the message that is being carried out.
   void Refuse(const PipelineFrame& frame, const absl::Status& status);
 
@@ -162,20 +168,29 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
   template <typename Method>
   void OnAnswer(Call& call, absl::StatusOr<typename Method::Outcome> outcome)
       ABSL_LOCKS_EXCLUDED(mu_);
-  // Nobody is there to be told what becomes of a call that is no longer waiting.
-  bool IsDroppedLocked(const std::optional<Waiting>& waiting) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether somebody is there to be told what becomes of a call, which then is no longer waiting.
+  bool TakeToTellLocked(Call& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Answers a call that waited: with `results`, which hold its own, or the error.
+  void AnswerLocked(const Call& call, const absl::Status& status, PipelineResults& results,
+                    Leftovers& left) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddAcquired(const Call& call, const Acquired& acquired,
                    sessionbroker::v1::AcquireResponse& response, PipelineResults& results);
   void AddError(uint64_t id, int kind, const absl::Status& status, PipelineResults& results);
 
   // --- pipeline_reactor.cc: the stream. ---
   static absl::Status TimeIsOver();
+  // Whether there is a turn to be taken; then the caller is to.
+  bool BeginTurnLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Takes turns until the message is carried out, or there are results to wait for.
+  void TakeTurns() ABSL_LOCKS_EXCLUDED(mu_);
+  // Nothing more is carried out or read before results have gone.
+  bool IsFullLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // INVALID_ARGUMENT for a call with the id of one that waits.
   absl::Status CheckIdsLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Takes the one that waits out; nullopt if it was told before it began to wait.
-  std::optional<Waiting> TakeWaitingLocked(const Call& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Ends the wait of one that waits: see the diagram.
+  void EnterWaitingLocked(Waiting waiting) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Takes it out if it waits.
+  void LeaveWaitingLocked(const Call& call) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Answers one that waits, if there is one with this id, with `why`.
   void GiveUpLocked(uint64_t id, const absl::Status& why, Leftovers& left)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Does what is due of writing, reading and finishing.
@@ -196,16 +211,19 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
   const CountedCall counted_;
   std::shared_ptr<PipelineReactor> self_;  // Set in Start(), dropped in OnDone().
 
-  // Of the thread that reads: one at a time, as gRPC has one read under way.
+  // Of the thread whose turn it is: there is one while executing_, and while a message is read.
   grpc::ByteBuffer read_;  // gRPC's while it reads.
+  grpc::Slice bytes_;      // The message that is being carried out.
   std::vector<PipelineFrame> frames_;
-  PipelineResults batch_;      // Results of the message that is being carried out.
+  size_t next_frame_ = 0;
+  PipelineResults batch_;      // Results of this turn.
   MonotonicTime batch_start_;  // When that message came.
   std::shared_ptr<Call> spare_;
   Scratch scratch_;
 
   Mutex mu_;
-  bool executing_ ABSL_GUARDED_BY(mu_) = false;  // A message; its results go out with the others'.
+  bool executing_ ABSL_GUARDED_BY(mu_) = false;  // A turn; its results go out with the others'.
+  bool more_ ABSL_GUARDED_BY(mu_) = false;       // Of the message, for another turn.
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
@@ -217,6 +235,7 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
   PipelineResults unsent_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<uint64_t, Waiting> waiting_ ABSL_GUARDED_BY(mu_);  // By id.
   size_t waiting_acquires_ ABSL_GUARDED_BY(mu_) = 0;                     // Of these.
+  size_t waiting_for_store_ ABSL_GUARDED_BY(mu_) = 0;                    // Likewise.
   absl::btree_set<std::pair<MonotonicTime, uint64_t>> deadlines_ ABSL_GUARDED_BY(mu_);
   MonotonicTime next_timer_ ABSL_GUARDED_BY(mu_);
 };

@@ -47,7 +47,7 @@ absl::Status StreamRegistry::CheckLimitLocked(StreamKind kind) const {
       return refuse(Reason::kSubscriberLimit, "max_subscribers", max_subscribers_, "subscribers");
     case StreamKind::kDrain:
       if (count < kMaxDrains) break;
-      return refuse(Reason::kStreamLimit, "max_drains", kMaxDrains, "Drain streams");
+      return refuse(Reason::kSubscriberLimit, "max_drains", kMaxDrains, "Drain streams");
     case StreamKind::kPipeline:
       if (count < kMaxPipelines) break;
       return refuse(Reason::kStreamLimit, "max_pipelines", kMaxPipelines, "Pipelines");

@@ -123,7 +123,8 @@ PipelineLink::Result PipelineLink::Make(Call& call, pb::PipelineCall message,
     return {grpc::Status(grpc::StatusCode::UNAVAILABLE, "no stream"), ""};
   }
   // What the broker says of the deadline is preferred.
-  const auto patience = deadline + std::chrono::seconds(1);
+  const auto patience =
+      std::min(deadline, system_clock::now() + std::chrono::hours(24)) + std::chrono::seconds(1);
   while (!call.answered) {
     if (changed_.wait_until(lock, patience) == std::cv_status::timeout && !call.answered) {
       calls_.erase(call.id);
