@@ -5,16 +5,20 @@ import os
 import pathlib
 import re
 import resource
+import signal
 import socket
 import statistics
 import subprocess
+import sys
 import time
 
 BIN = pathlib.Path(__file__).resolve().parents[2] / "build/release/bin"
 
 
-def require(*programs):
-    """Ends with what to do about it where one of them has not been built."""
+def begin(*programs):
+    """Ends with what to do about it where one of the programs has not been built. From here on SIGTERM
+    ends the servers, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if not all((BIN / program).exists() for program in programs):
         raise SystemExit("build first:\n  cmake/build\n  cmake --build build/release --target "
                          + " ".join(programs))
