@@ -9,7 +9,10 @@
 
 namespace broker {
 
-FakeBrokerService::FakeBrokerService() { Start(); }
+FakeBrokerService::FakeBrokerService()
+    : has_pipeline_(std::getenv("FAKE_BROKER_WITHOUT_PIPELINE") == nullptr) {
+  Start();
+}
 
 FakeBrokerService::~FakeBrokerService() { Stop(); }
 
@@ -22,6 +25,8 @@ void FakeBrokerService::Start() {
   std::lock_guard<std::mutex> lock(mu_);
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // What it does not read stays with the client: HTTP/2's 64 KiB, which are not adapted.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddListeningPort("127.0.0.1:" + std::to_string(port_), grpc::InsecureServerCredentials(),
                            &port_);
   builder.RegisterService(this);
@@ -111,7 +116,7 @@ std::vector<v1::CheckpointRequest> FakeBrokerService::checkpoints() const {
   return checkpoints_;
 }
 
-grpc::Status FakeBrokerService::Play(const std::string& method, grpc::ServerContext& context,
+grpc::Status FakeBrokerService::Play(const std::string& method, const Gone& gone,
                                      const std::function<grpc::Status()>& carry_out) {
   std::unique_lock<std::mutex> lock(mu_);
   Script& script = scripts_[method];
@@ -120,10 +125,10 @@ grpc::Status FakeBrokerService::Play(const std::string& method, grpc::ServerCont
     lock.unlock();
     Await([&] {
       std::lock_guard<std::mutex> look(mu_);
-      return context.IsCancelled() || !script.stalled;
+      return gone() || !script.stalled;
     });
     lock.lock();
-    if (context.IsCancelled()) return grpc::Status::CANCELLED;
+    if (gone()) return grpc::Status::CANCELLED;
   }
   if (script.failures > 0) {
     --script.failures;
@@ -137,10 +142,13 @@ grpc::Status FakeBrokerService::Play(const std::string& method, grpc::ServerCont
   return status;
 }
 
-grpc::Status FakeBrokerService::Acquire(grpc::ServerContext* context,
-                                        const v1::AcquireRequest* request,
-                                        v1::AcquireResponse* response) {
-  return Play("Acquire", *context, [&] {
+FakeBrokerService::Gone FakeBrokerService::GoneOf(grpc::ServerContext& context) {
+  return [&context] { return context.IsCancelled(); };
+}
+
+grpc::Status FakeBrokerService::DoAcquire(const Gone& gone, const v1::AcquireRequest* request,
+                                          v1::AcquireResponse* response) {
+  return Play("Acquire", gone, [&] {
     acquires_.push_back(*request);
     auto known = leases_by_request_.find(request->request_id());
     if (!request->request_id().empty() && known != leases_by_request_.end()) {
@@ -176,10 +184,9 @@ grpc::Status FakeBrokerService::Acquire(grpc::ServerContext* context,
   });
 }
 
-grpc::Status FakeBrokerService::Activate(grpc::ServerContext* context,
-                                         const v1::ActivateRequest* request,
-                                         v1::ActivateResponse* response) {
-  return Play("Activate", *context, [&] {
+grpc::Status FakeBrokerService::DoActivate(const Gone& gone, const v1::ActivateRequest* request,
+                                           v1::ActivateResponse* response) {
+  return Play("Activate", gone, [&] {
     activations_.push_back(*request);
     auto lease = leases_.find(request->lease_id());
     if (lease == leases_.end() || lease->second.status != v1::LEASE_STATUS_HELD) {
@@ -202,9 +209,9 @@ grpc::Status FakeBrokerService::Activate(grpc::ServerContext* context,
   });
 }
 
-grpc::Status FakeBrokerService::Renew(grpc::ServerContext* context, const v1::RenewRequest* request,
-                                      v1::RenewResponse* response) {
-  return Play("Renew", *context, [&] {
+grpc::Status FakeBrokerService::DoRenew(const Gone& gone, const v1::RenewRequest* request,
+                                        v1::RenewResponse* response) {
+  return Play("Renew", gone, [&] {
     renewals_.push_back(*request);
     for (const std::string& id : request->lease_ids()) {
       v1::RenewResult& result = *response->add_results();
@@ -218,20 +225,18 @@ grpc::Status FakeBrokerService::Renew(grpc::ServerContext* context, const v1::Re
   });
 }
 
-grpc::Status FakeBrokerService::Checkpoint(grpc::ServerContext* context,
-                                           const v1::CheckpointRequest* request,
-                                           v1::CheckpointResponse* response) {
-  return Play("Checkpoint", *context, [&] {
+grpc::Status FakeBrokerService::DoCheckpoint(const Gone& gone, const v1::CheckpointRequest* request,
+                                             v1::CheckpointResponse* response) {
+  return Play("Checkpoint", gone, [&] {
     checkpoints_.push_back(*request);
     response->set_revision(next_number_++);
     return grpc::Status::OK;
   });
 }
 
-grpc::Status FakeBrokerService::Release(grpc::ServerContext* context,
-                                        const v1::ReleaseRequest* request,
-                                        v1::ReleaseResponse* response) {
-  return Play("Release", *context, [&] {
+grpc::Status FakeBrokerService::DoRelease(const Gone& gone, const v1::ReleaseRequest* request,
+                                          v1::ReleaseResponse* response) {
+  return Play("Release", gone, [&] {
     releases_.push_back(*request);
     auto lease = leases_.find(request->lease_id());
     if (lease == leases_.end()) {
@@ -245,9 +250,9 @@ grpc::Status FakeBrokerService::Release(grpc::ServerContext* context,
   });
 }
 
-grpc::Status FakeBrokerService::End(grpc::ServerContext* context, const v1::EndRequest* request,
-                                    v1::EndResponse* response) {
-  return Play("End", *context, [&] {
+grpc::Status FakeBrokerService::DoEnd(const Gone& gone, const v1::EndRequest* request,
+                                      v1::EndResponse* response) {
+  return Play("End", gone, [&] {
     auto session = sessions_.find(request->key());
     if (session == sessions_.end()) return grpc::Status::OK;
     response->set_ended(true);
@@ -261,7 +266,7 @@ grpc::Status FakeBrokerService::End(grpc::ServerContext* context, const v1::EndR
 grpc::Status FakeBrokerService::GetSession(grpc::ServerContext* context,
                                            const v1::GetSessionRequest* request,
                                            v1::GetSessionResponse* response) {
-  return Play("GetSession", *context, [&] {
+  return Play("GetSession", GoneOf(*context), [&] {
     auto session = sessions_.find(request->key());
     if (session == sessions_.end()) {
       return MakeBrokerError(

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sessionbroker/v1/broker.grpc.pb.h"
@@ -74,6 +75,20 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   int ended_streams() const;  // Of those that had an `end`: all of it was handed to gRPC.
   std::vector<v1::SubscribeRequest> subscriptions() const;
 
+  // --- Pipeline ---
+  //
+  // Each stream is a call of the method "Pipeline": Stall() keeps it from reading. The calls on it
+  // are calls of their own methods; those that are stalled hold up no others. There is none if the
+  // environment has FAKE_BROKER_WITHOUT_PIPELINE, which is how tests run over unary calls.
+
+  // The stream that reads the next message ends with `status`: nothing of the message was carried
+  // out, or all of it was; nothing of it is answered.
+  enum class Message { kIgnored, kCarriedOut };
+  void EndPipelineAtNextMessage(const grpc::Status& status, Message message);
+  // Cancels come too late from now on: the calls are carried out.
+  void IgnoreCancels();
+  std::vector<v1::PipelineRequest> pipeline_messages() const;
+
   // --- what happened ---
 
   // Calls that have come in, whatever became of them.
@@ -88,23 +103,42 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   // --- v1::SessionBrokerService::Service ---
 
   grpc::Status Acquire(grpc::ServerContext* context, const v1::AcquireRequest* request,
-                       v1::AcquireResponse* response) override;
+                       v1::AcquireResponse* response) override {
+    return DoAcquire(GoneOf(*context), request, response);
+  }
   grpc::Status Activate(grpc::ServerContext* context, const v1::ActivateRequest* request,
-                        v1::ActivateResponse* response) override;
+                        v1::ActivateResponse* response) override {
+    return DoActivate(GoneOf(*context), request, response);
+  }
   grpc::Status Renew(grpc::ServerContext* context, const v1::RenewRequest* request,
-                     v1::RenewResponse* response) override;
+                     v1::RenewResponse* response) override {
+    return DoRenew(GoneOf(*context), request, response);
+  }
   grpc::Status Checkpoint(grpc::ServerContext* context, const v1::CheckpointRequest* request,
-                          v1::CheckpointResponse* response) override;
+                          v1::CheckpointResponse* response) override {
+    return DoCheckpoint(GoneOf(*context), request, response);
+  }
   grpc::Status Release(grpc::ServerContext* context, const v1::ReleaseRequest* request,
-                       v1::ReleaseResponse* response) override;
+                       v1::ReleaseResponse* response) override {
+    return DoRelease(GoneOf(*context), request, response);
+  }
   grpc::Status End(grpc::ServerContext* context, const v1::EndRequest* request,
-                   v1::EndResponse* response) override;
+                   v1::EndResponse* response) override {
+    return DoEnd(GoneOf(*context), request, response);
+  }
   grpc::Status GetSession(grpc::ServerContext* context, const v1::GetSessionRequest* request,
                           v1::GetSessionResponse* response) override;
   grpc::Status Subscribe(grpc::ServerContext* context, const v1::SubscribeRequest* request,
                          grpc::ServerWriter<v1::SubscribeResponse>* writer) override;
+  grpc::Status Pipeline(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::PipelineResponse, v1::PipelineRequest>* stream) override;
 
  private:
+  // Whether nobody waits for a call any more.
+  using Gone = std::function<bool()>;
+  class PipelineCalls;  // Those of one stream.
+
   struct LeaseRecord {
     std::string key;
     v1::LeaseStatus status = v1::LEASE_STATUS_HELD;
@@ -118,13 +152,30 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
     bool stalled = false;
   };
 
+  static Gone GoneOf(grpc::ServerContext& context);
+  grpc::Status DoAcquire(const Gone& gone, const v1::AcquireRequest* request,
+                         v1::AcquireResponse* response);
+  grpc::Status DoActivate(const Gone& gone, const v1::ActivateRequest* request,
+                          v1::ActivateResponse* response);
+  grpc::Status DoRenew(const Gone& gone, const v1::RenewRequest* request,
+                       v1::RenewResponse* response);
+  grpc::Status DoCheckpoint(const Gone& gone, const v1::CheckpointRequest* request,
+                            v1::CheckpointResponse* response);
+  grpc::Status DoRelease(const Gone& gone, const v1::ReleaseRequest* request,
+                         v1::ReleaseResponse* response);
+  grpc::Status DoEnd(const Gone& gone, const v1::EndRequest* request, v1::EndResponse* response);
+  v1::PipelineResult DoPipelined(const Gone& gone, const v1::PipelineCall& call);
+  bool IsStalled(const std::string& method) const;
+
   // Counts the call and plays the script; then, if that lets it, `carry_out` with mu_ held.
-  grpc::Status Play(const std::string& method, grpc::ServerContext& context,
+  grpc::Status Play(const std::string& method, const Gone& gone,
                     const std::function<grpc::Status()>& carry_out);
   void EndLeasesLocked(const std::string& key, v1::LeaseStatus status);
   // Sends what is published until the stream is ended or its client goes.
   grpc::Status StayOpen(grpc::ServerContext& context,
                         grpc::ServerWriter<v1::SubscribeResponse>& writer);
+
+  const bool has_pipeline_;
 
   mutable std::mutex mu_;  // Guards all that follows.
   int port_ = 0;
@@ -143,6 +194,9 @@ class FakeBrokerService final : public v1::SessionBrokerService::Service {
   std::vector<v1::SubscribeRequest> subscriptions_;
   std::deque<Stream> streams_;  // Not played yet.
   std::function<Stream(const v1::SubscribeRequest&)> answer_subscribe_;
+  std::vector<v1::PipelineRequest> pipeline_messages_;
+  std::optional<std::pair<grpc::Status, Message>> pipeline_end_;
+  bool ignore_cancels_ = false;
   int open_streams_ = 0;
   int ended_streams_ = 0;
   std::vector<v1::SubscribeResponse> published_;

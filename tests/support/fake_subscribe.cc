@@ -44,7 +44,7 @@ grpc::Status FakeBrokerService::Subscribe(grpc::ServerContext* context,
                                           const v1::SubscribeRequest* request,
                                           grpc::ServerWriter<v1::SubscribeResponse>* writer) {
   Stream stream;
-  const grpc::Status played = Play("Subscribe", *context, [&] {
+  const grpc::Status played = Play("Subscribe", GoneOf(*context), [&] {
     subscriptions_.push_back(*request);
     if (!streams_.empty()) {
       stream = std::move(streams_.front());
