@@ -132,6 +132,7 @@ int Run(const Flags& flags, const Context& context) {
   client_options.holder = flags.acquire.holder.empty() ? DefaultHolder() : flags.acquire.holder;
   client_options.retry = context.retry();
   client_options.call_timeout = std::min(context.timeout, kLastAnswerTime);
+  client_options.pipeline = false;  // One call at a time.
   // Before the pin, whose callback uses it; filled later, so that Ctrl-C ends the wait for the pin.
   std::optional<SignalPipe> signals;
   Client client(context.endpoint, client_options);

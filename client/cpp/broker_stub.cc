@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cpp/error_details.h"
+#include "client/cpp/pipeline.h"
+#include "client/cpp/pipeline_messages.h"
 
 namespace sessionbroker {
 namespace {
@@ -20,22 +22,38 @@ bool IsUnexplainedCancel(const absl::Status& status) {
 }  // namespace
 
 BrokerStub::BrokerStub(const std::shared_ptr<grpc::ChannelInterface>& channel,
-                       const RetryPolicy& policy, uint64_t seed)
+                       const RetryPolicy& policy, uint64_t seed, bool pipeline)
     : policy_(policy),
       sessions_(v1::SessionBrokerService::NewStub(channel)),
       admin_(v1::AdminService::NewStub(channel)),
+      pipeline_(pipeline ? std::make_unique<Pipeline>(channel) : nullptr),
       random_(seed != 0 ? seed : std::random_device()()) {}
+
+BrokerStub::~BrokerStub() = default;
 
 template <typename Request, typename Response, typename Stub>
 absl::StatusOr<Response> BrokerStub::Call(
     Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-    const Request& request, TimePoint deadline, Retry retry, CallTrace* trace) {
+    const Request& request, TimePoint deadline, Retry retry, CallTrace* trace, LateLease late) {
+  bool use_pipeline = false;
+  if constexpr (Pipelined<Request>) {
+    use_pipeline = pipeline_ != nullptr && request.ByteSizeLong() <= Pipeline::kMaxCallBytes;
+  }
   for (int attempts = 1;; ++attempts) {
-    grpc::ClientContext context;
-    context.set_deadline(ToGrpcDeadline(deadline));
     if (trace != nullptr) *trace = {attempts, SteadyClock::now()};
     Response response;
-    absl::Status status = FromGrpcStatus((stub.*method)(&context, request, &response));
+    std::optional<absl::Status> made;
+    if constexpr (Pipelined<Request>) {
+      if (use_pipeline) made = TryPipeline(request, response, deadline, late, use_pipeline);
+    }
+    if (!made.has_value()) {
+      // Not a further attempt where the Pipeline was tried: nothing was carried out there.
+      if (trace != nullptr) trace->last_sent = SteadyClock::now();
+      grpc::ClientContext context;
+      context.set_deadline(ToGrpcDeadline(deadline));
+      made = FromGrpcStatus((stub.*method)(&context, request, &response));
+    }
+    absl::Status status = *std::move(made);
     if (status.ok()) return response;
     // Nobody but us knows the context, so it was the server who cancelled the call.
     if (IsUnexplainedCancel(status) && SteadyClock::now() < deadline) {
@@ -45,6 +63,25 @@ absl::StatusOr<Response> BrokerStub::Call(
     if (!absl::IsUnavailable(status) || retry == Retry::kNo) return status;
     if (!PauseForRetry(status, attempts, deadline)) return status;
   }
+}
+
+template <typename Request, typename Response>
+std::optional<absl::Status> BrokerStub::TryPipeline(const Request& request, Response& response,
+                                                    TimePoint deadline, LateLease late, bool& use) {
+  v1::PipelineCall call;
+  SetCall(request, call);
+  PipelineOutcome outcome =
+      pipeline_->Call(std::move(call), deadline, late == LateLease::kGiveBack);
+  switch (outcome.kind) {
+    case PipelineOutcome::Kind::kAnswered:
+      return TakeResponse(outcome.result, response);
+    case PipelineOutcome::Kind::kFailed:
+      use = !outcome.unary_next;
+      return std::move(outcome.error);
+    case PipelineOutcome::Kind::kUnary:
+      break;
+  }
+  return std::nullopt;
 }
 
 bool BrokerStub::PauseForRetry(const absl::Status& failure, int attempts, TimePoint deadline) {
@@ -62,10 +99,11 @@ bool BrokerStub::PauseForRetry(const absl::Status& failure, int attempts, TimePo
 }
 
 absl::StatusOr<v1::AcquireResponse> BrokerStub::Acquire(const v1::AcquireRequest& request,
-                                                        TimePoint deadline, CallTrace* trace) {
+                                                        TimePoint deadline, CallTrace* trace,
+                                                        LateLease late) {
   const Retry retry = request.request_id().empty() ? Retry::kNo : Retry::kYes;
-  return Call(*sessions_, &v1::SessionBrokerService::Stub::Acquire, request, deadline, retry,
-              trace);
+  return Call(*sessions_, &v1::SessionBrokerService::Stub::Acquire, request, deadline, retry, trace,
+              late);
 }
 
 absl::StatusOr<v1::ActivateResponse> BrokerStub::Activate(const v1::ActivateRequest& request,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 
 #include "absl/status/statusor.h"
@@ -19,6 +20,15 @@ struct CallTrace {
   int attempts = 0;
   TimePoint last_sent;  // Just before the last attempt; a lease's ttl counts from here.
 };
+
+// What becomes of the lease of an Acquire whose deadline has passed, if the broker had granted it
+// by then and it arrives later.
+enum class LateLease {
+  kLeave,     // To its ttl, or to a repetition with the same request_id, which gets it.
+  kGiveBack,  // It is released. For who will not repeat the call.
+};
+
+class Pipeline;
 
 // The calls of the contract, one method each, blocking, with typed errors and retries where they
 // are safe. This is the layer below Client: it holds no leases and renews nothing. Use it for what
@@ -40,16 +50,26 @@ struct CallTrace {
 // each: a call may have been carried out although its answer was lost, so only those are that do
 // nothing the second time.
 //
+// With `pipeline` the calls that can take it go over one Pipeline stream, together with those that
+// other threads make at the same time; a call that is alone goes at once. Everything said here
+// holds for either way. Calls are made as unary ones without it, where they are larger than 64 KiB,
+// and where the broker has no Pipeline (which is asked again after 10 minutes) or too many streams
+// (after 1 s, later up to 1 min). See client/cpp/pipeline.h. It takes a thread from the first such
+// call on, which sleeps nearly always.
+//
 // Thread-safe.
 class BrokerStub {
  public:
   // `seed` 0: from the system. Only the pauses between attempts depend on it.
   BrokerStub(const std::shared_ptr<grpc::ChannelInterface>& channel, const RetryPolicy& policy,
-             uint64_t seed = 0);
+             uint64_t seed = 0, bool pipeline = true);
+  ~BrokerStub();
 
-  // Retried if it has a request_id: the same id gets the same lease. Without one, never.
+  // Retried if it has a request_id: the same id gets the same lease. Without one, never. `late`
+  // takes effect where the call went over a Pipeline; a unary one leaves nothing that could arrive.
   absl::StatusOr<v1::AcquireResponse> Acquire(const v1::AcquireRequest& request, TimePoint deadline,
-                                              CallTrace* trace = nullptr);
+                                              CallTrace* trace = nullptr,
+                                              LateLease late = LateLease::kLeave);
   // Retried. A failure verdict that is repeated gets LEASE_LOST when the first was heard.
   absl::StatusOr<v1::ActivateResponse> Activate(const v1::ActivateRequest& request,
                                                 TimePoint deadline, CallTrace* trace = nullptr);
@@ -103,14 +123,23 @@ class BrokerStub {
   // by anybody.
   v1::SessionBrokerService::Stub& sessions() { return *sessions_; }
   v1::AdminService::Stub& admin() { return *admin_; }
+  // Null if all calls are unary.
+  Pipeline* pipeline() { return pipeline_.get(); }
 
  private:
   enum class Retry { kNo, kYes };
 
   template <typename Request, typename Response, typename Stub>
-  absl::StatusOr<Response> Call(
-      Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-      const Request& request, TimePoint deadline, Retry retry, CallTrace* trace);
+  absl::StatusOr<Response> Call(Stub& stub,
+                                grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                             Response*),
+                                const Request& request, TimePoint deadline, Retry retry,
+                                CallTrace* trace, LateLease late = LateLease::kLeave);
+  // One attempt over the Pipeline; nullopt: make it as a unary call. `use` becomes false if all
+  // further attempts are to be unary.
+  template <typename Request, typename Response>
+  std::optional<absl::Status> TryPipeline(const Request& request, Response& response,
+                                          TimePoint deadline, LateLease late, bool& use);
 
   // Sleeps before the next attempt; false if there is none, because the policy or the deadline says
   // so.
@@ -119,6 +148,7 @@ class BrokerStub {
   const RetryPolicy policy_;
   const std::unique_ptr<v1::SessionBrokerService::Stub> sessions_;
   const std::unique_ptr<v1::AdminService::Stub> admin_;
+  const std::unique_ptr<Pipeline> pipeline_;
 
   std::mutex mu_;
   std::mt19937_64 random_;  // Guarded by mu_.

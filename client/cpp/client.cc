@@ -113,7 +113,8 @@ absl::StatusOr<PinnedSession> Client::Acquire(const AcquireOptions& options) {
   const v1::AcquireRequest request = ToRequest(options, core_->options.holder);
   const TimePoint deadline = DeadlineIn(TimeoutOf(options));
   CallTrace trace;
-  absl::StatusOr<v1::AcquireResponse> response = core_->stub.Acquire(request, deadline, &trace);
+  absl::StatusOr<v1::AcquireResponse> response =
+      core_->stub.Acquire(request, deadline, &trace, LateLease::kGiveBack);
   if (!response.ok()) return response.status();
   // What the request knows already is not sent back with a slim session.
   response->mutable_session()->set_namespace_(request.namespace_());

@@ -17,7 +17,7 @@ struct ClientCore {
   ClientCore(const std::shared_ptr<grpc::ChannelInterface>& channel, ClientOptions given,
              uint64_t seed)
       : options(std::move(given)),
-        stub(channel, options.retry, seed),
+        stub(channel, options.retry, seed, options.pipeline),
         renewer(stub.sessions(), options.holder, options.retry, seed) {}
 
   const ClientOptions options;

@@ -25,6 +25,11 @@ struct ClientOptions {
   // How long the destructor of a pin may take to release it, and Acquire to give back a pin that it
   // could not confirm. If the broker is not reached by then, the lease is left to lapse by its ttl.
   Duration destructor_timeout = std::chrono::seconds(1);
+  // Calls that threads make at the same time share the messages of one stream (see BrokerStub),
+  // where the broker has that; the answers are the same. False: each is an RPC of its own. For
+  // networks with a proxy in between that keeps the messages of a stream back until it ends: calls
+  // over it would get no answer.
+  bool pipeline = true;
   // Of the jitter of renewals and retries, for tests that want the same one again; 0: from the
   // system.
   uint64_t seed = 0;

@@ -46,6 +46,19 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   return result;
 }
 
+absl::Status FromCallError(const v1::CallError& error) {
+  absl::Status result(static_cast<absl::StatusCode>(error.code()), error.message());
+  // An error all the same if it has no code that says so.
+  if (result.ok()) result = absl::UnknownError(error.message());
+  if (error.details().empty()) return result;
+  google::rpc::Status proto;
+  proto.set_code(error.code());
+  proto.set_message(error.message());
+  *proto.mutable_details() = error.details();
+  result.SetPayload(kPayloadUrl, absl::Cord(proto.SerializeAsString()));
+  return result;
+}
+
 absl::Status LeaseLostError(const std::string& message) {
   google::rpc::ErrorInfo info;
   info.set_reason("LEASE_LOST");

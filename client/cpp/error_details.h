@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "client/cpp/time_types.h"
+#include "sessionbroker/v1/broker.pb.h"
 
 namespace sessionbroker {
 
@@ -39,6 +40,9 @@ ErrorDetails GetErrorDetails(const absl::Status& status);
 
 // The same code and message, with the google.rpc details kept as a payload for GetErrorDetails.
 absl::Status FromGrpcStatus(const grpc::Status& status);
+
+// The same of a call that was made on a Pipeline.
+absl::Status FromCallError(const v1::CallError& error);
 
 // FAILED_PRECONDITION with reason LEASE_LOST, as the broker would say it; for losses that this side
 // notices itself.

@@ -33,6 +33,9 @@ namespace sessionbroker {
 // ttl later; after UNAVAILABLE and other failures it is due after the backoff of the policy, or as
 // the broker asks for (RetryInfo), and at least every third of its ttl.
 //
+// Its requests are unary, whatever other calls go over: they hold many leases already, and what a
+// lease depends on waits behind nobody's message.
+//
 // On-lost callbacks run on that thread; one that blocks holds up the renewals of all.
 //
 // Thread-safe. `stub` must outlive it. Destroy it from any thread but its own, when nobody adds
