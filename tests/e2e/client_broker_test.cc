@@ -23,7 +23,8 @@ using ::std::chrono::seconds;
 absl::StatusOr<std::string> StartHere(PinnedSession&) { return "here"; }
 absl::Status DoNothing(PinnedSession&) { return absl::OkStatus(); }
 
-class ClientBrokerTest : public testing::Test {
+// Over a Pipeline, and over unary calls.
+class ClientBrokerTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override { ASSERT_NE(broker_.address(), ""); }
 
@@ -41,11 +42,14 @@ class ClientBrokerTest : public testing::Test {
   }
 
   BrokerProcess broker_{{"--memory"}};
-  Client client_{broker_.address()};
+  Client client_{broker_.address(), {.pipeline = GetParam()}};
 };
 
+INSTANTIATE_TEST_SUITE_P(Ways, ClientBrokerTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Pipeline" : "Unary"; });
+
 // A01
-TEST_F(ClientBrokerTest, ASessionIsBuiltOnceAndThenShared) {
+TEST_P(ClientBrokerTest, ASessionIsBuiltOnceAndThenShared) {
   absl::StatusOr<PinnedSession> first = client_.Acquire({.key = "a", .labels = {{"k", "v"}}});
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_TRUE(first->must_initialize());
@@ -68,7 +72,7 @@ TEST_F(ClientBrokerTest, ASessionIsBuiltOnceAndThenShared) {
 }
 
 // B08, B09
-TEST_F(ClientBrokerTest, AShortLeaseLivesAsLongAsItsPinAndNoLonger) {
+TEST_P(ClientBrokerTest, AShortLeaseLivesAsLongAsItsPinAndNoLonger) {
   absl::StatusOr<PinnedSession> pin = client_.Acquire({.key = "a", .lease_ttl = seconds(1)});
   ASSERT_TRUE(pin.ok()) << pin.status();
   ASSERT_EQ(pin->Activate("here"), absl::OkStatus());
@@ -82,7 +86,7 @@ TEST_F(ClientBrokerTest, AShortLeaseLivesAsLongAsItsPinAndNoLonger) {
 }
 
 // E01
-TEST_F(ClientBrokerTest, AnEndedSessionIsLostWithItsReason) {
+TEST_P(ClientBrokerTest, AnEndedSessionIsLostWithItsReason) {
   absl::StatusOr<PinnedSession> pin = client_.Acquire({.key = "a", .lease_ttl = seconds(1)});
   ASSERT_TRUE(pin.ok() && pin->Activate("here").ok());
   std::atomic<int> told = 0;
@@ -98,7 +102,7 @@ TEST_F(ClientBrokerTest, AnEndedSessionIsLostWithItsReason) {
   EXPECT_EQ(GetErrorDetails(pin->Release()).reason, "LEASE_LOST");
 }
 
-TEST_F(ClientBrokerTest, ABrokerThatIsKilledIsNoticedWithinTheTtl) {
+TEST_P(ClientBrokerTest, ABrokerThatIsKilledIsNoticedWithinTheTtl) {
   absl::StatusOr<PinnedSession> pin = client_.Acquire({.key = "a", .lease_ttl = seconds(1)});
   ASSERT_TRUE(pin.ok());
   broker_.process().Signal(SIGKILL);
@@ -117,7 +121,7 @@ TEST_F(ClientBrokerTest, ABrokerThatIsKilledIsNoticedWithinTheTtl) {
 }
 
 // A02, B02
-TEST_F(ClientBrokerTest, ManyWhoWantTheSameSessionBuildItOnceAndHoldItInTurn) {
+TEST_P(ClientBrokerTest, ManyWhoWantTheSameSessionBuildItOnceAndHoldItInTurn) {
   constexpr int kThreads = 8;
   constexpr int kRounds = 10;
   std::atomic<int> built = 0;
@@ -153,7 +157,7 @@ TEST_F(ClientBrokerTest, ManyWhoWantTheSameSessionBuildItOnceAndHoldItInTurn) {
 }
 
 // A03
-TEST_F(ClientBrokerTest, AFailedInitIsToldToThoseWhoWait) {
+TEST_P(ClientBrokerTest, AFailedInitIsToldToThoseWhoWait) {
   absl::StatusOr<PinnedSession> initializer = client_.Acquire({.key = "a"});
   ASSERT_TRUE(initializer.ok() && initializer->must_initialize());
   absl::Status waited;
@@ -175,7 +179,7 @@ TEST_F(ClientBrokerTest, AFailedInitIsToldToThoseWhoWait) {
 }
 
 // A04
-TEST_F(ClientBrokerTest, AnInitializerThatGivesNoVerdictHandsTheWorkOn) {
+TEST_P(ClientBrokerTest, AnInitializerThatGivesNoVerdictHandsTheWorkOn) {
   absl::StatusOr<PinnedSession> initializer = client_.Acquire({.key = "a"});
   ASSERT_TRUE(initializer.ok());
   const uint64_t generation = initializer->generation();
@@ -189,7 +193,7 @@ TEST_F(ClientBrokerTest, AnInitializerThatGivesNoVerdictHandsTheWorkOn) {
 }
 
 // The lease is shorter than the wait, so its ttl must not count from when the call was made.
-TEST_F(ClientBrokerTest, APinThatWasWaitedForLongerThanItsTtlIsHeld) {
+TEST_P(ClientBrokerTest, APinThatWasWaitedForLongerThanItsTtlIsHeld) {
   absl::StatusOr<PinnedSession> holder =
       client_.Acquire({.key = "a", .mode = v1::PIN_MODE_EXCLUSIVE});
   ASSERT_TRUE(holder.ok() && holder->Activate("here").ok());
@@ -212,7 +216,7 @@ TEST_F(ClientBrokerTest, APinThatWasWaitedForLongerThanItsTtlIsHeld) {
 }
 
 // B13
-TEST_F(ClientBrokerTest, ADiscardedSessionIsBuiltAnewWithReset) {
+TEST_P(ClientBrokerTest, ADiscardedSessionIsBuiltAnewWithReset) {
   ASSERT_EQ(
       client_.WithSession("a", StartHere,
                           [](PinnedSession& pin) { return pin.Release(v1::DISPOSITION_DISCARD); }),
@@ -226,7 +230,7 @@ TEST_F(ClientBrokerTest, ADiscardedSessionIsBuiltAnewWithReset) {
 }
 
 // C05
-TEST_F(ClientBrokerTest, WhoeverGetsTheSlotOfAnotherLearnsWhose) {
+TEST_P(ClientBrokerTest, WhoeverGetsTheSlotOfAnotherLearnsWhose) {
   v1::UpdateNamespaceRequest request;
   request.set_name("default");
   request.mutable_config()->set_max_sessions(1);
@@ -241,11 +245,29 @@ TEST_F(ClientBrokerTest, WhoeverGetsTheSlotOfAnotherLearnsWhose) {
   EXPECT_EQ(pin->displaced()->endpoint(), "here");
 }
 
-TEST_F(ClientBrokerTest, BadInputNamesTheField) {
+TEST_P(ClientBrokerTest, BadInputNamesTheField) {
   const absl::Status status = client_.Acquire({.key = ""}).status();
 
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_EQ(GetErrorDetails(status).field, "key");
+}
+
+// Nor does it spoil the calls that share its message.
+TEST_P(ClientBrokerTest, WhatIsNoTextNamesTheFieldToo) {
+  std::vector<std::jthread> others;
+  for (int i = 0; i < 4; ++i) {
+    others.emplace_back([&, i] {
+      for (int round = 0; round < 20; ++round) {
+        EXPECT_EQ(client_.WithSession(std::to_string(i), StartHere, DoNothing), absl::OkStatus());
+      }
+    });
+  }
+  for (int round = 0; round < 5; ++round) {
+    const absl::Status status = client_.Acquire({.key = "a\xff"}).status();
+
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_EQ(GetErrorDetails(status).field, "key");
+  }
 }
 
 }  // namespace

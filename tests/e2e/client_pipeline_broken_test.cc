@@ -193,6 +193,18 @@ TEST_F(PipelineBrokenTest, ACallThatTheBrokerCannotReadIsMadeAsAUnaryOne) {
   EXPECT_EQ(fake_.calls("Pipeline"), 2);
 }
 
+// It may be what the broker broke on, and would break on again.
+TEST_F(PipelineBrokenTest, ACallThatAStreamMayHaveEndedForIsNotPutOnAnother) {
+  fake_.EndPipelineAtNextMessage(grpc::Status(grpc::StatusCode::INTERNAL, "a bug"),
+                                 Message::kIgnored);
+  CallTrace trace;
+
+  EXPECT_TRUE(stub_.Acquire(AcquireOf("a", "id"), Soon(), &trace).ok());
+
+  EXPECT_EQ(trace.attempts, 2);
+  EXPECT_EQ(fake_.pipeline_messages().size(), 1u);
+}
+
 TEST_F(PipelineBrokenTest, WhoWaitsOutlivesTheCallThatTheBrokerCannotRead) {
   fake_.Stall("Acquire");
   std::jthread waiter([this] {

@@ -153,10 +153,38 @@ TEST_F(PipelineTest, ACallEndsAtItsDeadlineAndIsCancelled) {
 }
 
 TEST_F(PipelineTest, ADeadlineThatHasPassedSendsNothing) {
-  const absl::Status status = stub_.Renew(RenewOf("none"), SteadyClock::now()).status();
+  ASSERT_TRUE(stub_.Renew(RenewOf("before"), Soon()).ok());
+
+  const absl::Status status = stub_.Renew(RenewOf("late"), SteadyClock::now()).status();
 
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
-  EXPECT_EQ(fake_.calls("Renew"), 0);
+  ASSERT_TRUE(stub_.Renew(RenewOf("after"), Soon()).ok());
+  EXPECT_EQ(fake_.calls("Renew"), 2);
+}
+
+// Who waits for its own result sees to the others' as well; when it leaves another has to.
+TEST_F(PipelineTest, WhoStillWaitsIsNotForgottenWhenAnotherHasItsAnswer) {
+  constexpr int kRounds = 20;
+  Duration waited = Duration::zero();
+  for (int round = 0; round < kRounds; ++round) {
+    fake_.Stall("Acquire");
+    fake_.Stall("Release");
+    std::jthread first(
+        [&] { EXPECT_TRUE(stub_.Acquire(AcquireOf(std::to_string(round)), Soon()).ok()); });
+    ASSERT_TRUE(Await([&] { return fake_.calls("Acquire") == round + 1; }));
+    std::jthread second([&] { EXPECT_TRUE(stub_.Release(ReleaseOf("none"), Soon()).ok()); });
+    ASSERT_TRUE(Await([&] { return fake_.calls("Release") == round + 1; }));
+    fake_.Unstall("Acquire");
+    first.join();
+    const TimePoint start = SteadyClock::now();
+
+    fake_.Unstall("Release");
+
+    second.join();
+    waited += SteadyClock::now() - start;
+  }
+  // The thread that looks while nobody waits would come to it after 50 ms, by and large.
+  EXPECT_LE(waited, kRounds * milliseconds(25));
 }
 
 TEST_F(PipelineTest, ACallThatIsGivenUpBeforeItWasWrittenIsNotWritten) {
