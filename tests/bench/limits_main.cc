@@ -26,32 +26,43 @@ void PrintTimes(const char* what, Samples& samples, const char* target) {
   std::fflush(stdout);
 }
 
-void PrintBytes(const char* what, double bytes, const char* target) {
-  std::printf("%-46s %9.1f %41s%s\n", what, bytes, "", target);
+// Both kinds of bytes at one moment, when what was freed has been given back.
+struct Memory {
+  int trimmed = malloc_trim(0);
+  size_t resident = ResidentBytes();
+  size_t allocated = AllocatedBytes();
+};
+
+// What `count` of something have added since `before`, beyond `beside` bytes of each.
+void PrintBytes(const char* what, const Memory& before, double count, size_t beside,
+                const char* target) {
+  const Memory now;
+  const auto each = [&](size_t from, size_t to) {
+    return static_cast<double>(to - from) / count - static_cast<double>(beside);
+  };
+  std::printf("%-46s %9.1f %9.1f %31s%s\n", what, each(before.resident, now.resident),
+              each(before.allocated, now.allocated), "", target);
   std::fflush(stdout);
 }
 
 void MeasureMemory(const KeySet& keys, const Clock& clock) {
   const double count = static_cast<double>(keys.size());
+  std::printf("%-46s %9s %9s\n", "bytes each, beyond the text in it", "resident", "allocated");
   for (const bool with_endpoint : {false, true}) {
     SessionShape shape;
     if (with_endpoint) shape.endpoint = "unix:/run/sessions/01234567.sock";
-    const size_t before = AllocatedBytes();
+    const Memory before;
     PopulatedTable populated(keys, {.shape = shape}, clock);
-    const size_t idle = AllocatedBytes();
-    PrintBytes(with_endpoint ? "a session with an endpoint of 32 bytes" : "a session",
-               static_cast<double>(idle - before) / count - KeySet::kKeySize, "<= 400");
+    PrintBytes(with_endpoint ? "a session with an endpoint of 32 bytes" : "a session", before,
+               count, KeySet::kKeySize, "<= 400");
     if (with_endpoint) continue;
+    const Memory idle;
     for (size_t i = 0; i < keys.size(); ++i) populated.Hold(keys[i]);
-    PrintBytes("a lease, holder of 12 bytes",
-               static_cast<double>(AllocatedBytes() - idle) / count -
-                   static_cast<double>(shape.holder.size()),
-               "<= 150");
+    PrintBytes("a lease, holder of 12 bytes", idle, count, shape.holder.size(), "<= 150");
   }
-  const size_t before = AllocatedBytes();
+  const Memory before;
   PopulatedTable owned(keys, {.shape = {.owners = 1000}}, clock);
-  PrintBytes("a session of one of 1000 owners",
-             static_cast<double>(AllocatedBytes() - before) / count - KeySet::kKeySize, "<= 400");
+  PrintBytes("a session of one of 1000 owners", before, count, KeySet::kKeySize, "<= 400");
 }
 
 void MeasureSweep(const KeySet& keys, const Clock& clock) {
@@ -135,7 +146,7 @@ void MeasureGrowth(const KeySet& keys, const Clock& clock) {
 void Main(size_t sessions) {
   const KeySet keys(sessions);
   const BeatingClock clock;
-  std::printf("%zu sessions\n%-46s %9s\n", sessions, "bytes, without key and holder", "each");
+  std::printf("%zu sessions\n", sessions);
   MeasureMemory(keys, clock);
   std::printf("%-46s %9s %9s %9s %9s %9s   %s\n", "microseconds of work", "median", "p99", "p99.99",
               "max", "samples", "target");
