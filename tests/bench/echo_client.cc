@@ -54,7 +54,7 @@ class Caller {
   virtual ~Caller() = default;
 
   uint64_t answers() const { return answers_; }
-  const Histogram& nanoseconds() const { return nanoseconds_; }
+  const LatencyHistogram& nanoseconds() const { return nanoseconds_; }
 
  protected:
   void Begin() { begin_ = Steady::now(); }
@@ -74,7 +74,7 @@ class Caller {
  private:
   Steady::time_point begin_;
   uint64_t answers_ = 0;
-  Histogram nanoseconds_;
+  LatencyHistogram nanoseconds_;
 };
 
 class SyncCaller final : public Caller {

@@ -31,8 +31,8 @@ struct EchoLoad {
 
 struct EchoResult {
   double calls_per_second = 0;
-  uint64_t answers = 0;   // With those of the warmup.
-  Histogram nanoseconds;  // Of a call, or of a message of a stream.
+  uint64_t answers = 0;          // With those of the warmup.
+  LatencyHistogram nanoseconds;  // Of a call, or of a message of a stream.
 };
 
 // Calls EchoService, so many at a time, each answer followed by the next call.

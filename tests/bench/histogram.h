@@ -11,7 +11,7 @@ namespace broker {
 // How often which number came, each known to 1.6 %: up to 64 exactly, and from there in 64 steps to
 // every power of two. As HdrHistogram does it. Not thread-safe: each thread fills its own, and they
 // are added up in the end.
-class Histogram {
+class LatencyHistogram {
  public:
   void Add(uint64_t value, uint64_t times = 1) {
     counts_[IndexOf(value)] += times;
@@ -19,7 +19,7 @@ class Histogram {
     sum_ += value * times;
     max_ = std::max(max_, value);
   }
-  void Add(const Histogram& other) {
+  void Add(const LatencyHistogram& other) {
     for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
     count_ += other.count_;
     sum_ += other.sum_;

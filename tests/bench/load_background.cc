@@ -26,7 +26,11 @@ RenewingHolder::RenewingHolder(const std::shared_ptr<grpc::Channel>& channel,
     : leases_(std::move(leases)), thread_([this, channel, every] { Run(channel, every); }) {}
 
 void RenewingHolder::Stop() {
-  stop_ = true;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    stop_ = true;
+  }
+  stopped_.notify_one();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -34,8 +38,11 @@ void RenewingHolder::Run(std::shared_ptr<grpc::Channel> channel, Nanoseconds eve
   const auto stub = pb::SessionBrokerService::NewStub(channel);
   const size_t calls = (leases_.size() + kLeasesPerCall - 1) / kLeasesPerCall;
   Steady::time_point due = Steady::now();
-  for (size_t call = 0; !stop_; ++call, due += every / calls) {
-    std::this_thread::sleep_until(due);
+  for (size_t call = 0;; ++call, due += every / calls) {
+    {
+      std::unique_lock<std::mutex> lock(mu_);
+      if (stopped_.wait_until(lock, due, [this] { return stop_; })) return;
+    }
     const size_t first = call % calls * kLeasesPerCall;
     const size_t last = std::min(first + kLeasesPerCall, leases_.size());
     pb::RenewRequest request;

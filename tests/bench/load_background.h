@@ -3,7 +3,9 @@
 #include <grpcpp/channel.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,7 +33,9 @@ class RenewingHolder {
   const std::vector<std::string> leases_;
   std::atomic<uint64_t> renewed_ = 0;
   std::atomic<uint64_t> lost_ = 0;
-  std::atomic<bool> stop_ = false;
+  std::mutex mu_;
+  std::condition_variable stopped_;
+  bool stop_ = false;  // Guarded by mu_.
   std::thread thread_;
 };
 

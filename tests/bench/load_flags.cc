@@ -27,6 +27,7 @@ Exit codes:
   1  there were errors, listed by code and reason
   2  wrong flags
   3  the broker was not reached, or its namespace has no room
+  130  interrupted: what was counted until then is printed, and its sessions are ended
 
 Examples:
   broker_bench                                            # how much goes through a Pipeline
@@ -55,7 +56,13 @@ void AddNumber(CLI::App& app, const std::string& name, Number& value, double lea
   app.add_option(name, value, help)
       ->type_name("N")
       ->capture_default_str()
-      ->check(CLI::Range(least, most).description(""));
+      // Written so that what is no number is in no range.
+      ->check([least, most](const std::string& text) {
+        Number number{};
+        const bool in_range =
+            CLI::detail::lexical_cast(text, number) && number >= least && number <= most;
+        return in_range ? "" : absl::StrCat("must be ", least, " to ", most, ", is ", text);
+      });
 }
 
 void AddLoadFlags(CLI::App& app, LoadOptions& options) {

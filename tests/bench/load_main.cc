@@ -1,5 +1,6 @@
 // broker_bench: puts load on a running broker, for people to size their installation with.
 
+#include <csignal>
 #include <cstdio>
 #include <string>
 
@@ -16,6 +17,12 @@ int Main(int argc, char** argv) {
   if (flags.exit_code) return *flags.exit_code;
   // Debian's Abseil looks for deadlocks at every lock that gRPC takes, unless told not to.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  // What it has made is cleared up; a second signal ends it at once.
+  struct sigaction action = {};
+  action.sa_handler = [](int) { InterruptLoad(); };
+  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
   const absl::StatusOr<LoadResult> result = RunLoad(flags.options);
   if (!result.ok()) {
     std::fprintf(stderr, "broker_bench: %s\n", result.status().ToString().c_str());
@@ -26,7 +33,8 @@ int Main(int argc, char** argv) {
   std::fputs(report.c_str(), stdout);
   const bool good =
       result->tally.error_count() == 0 && result->unanswered == 0 && result->lost == 0;
-  return good ? 0 : 1;
+  if (!good) return 1;
+  return result->interrupted ? 130 : 0;
 }
 
 }  // namespace

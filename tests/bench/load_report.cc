@@ -65,7 +65,7 @@ std::string ToTable(const LoadOptions& options, const LoadResult& result) {
   header.push_back("max us");
   sessionbroker::cli::Table table(header);
   for (int kind = 0; kind < kCallKindCount; ++kind) {
-    const Histogram& latencies = tally.latencies(static_cast<CallKind>(kind));
+    const LatencyHistogram& latencies = tally.latencies(static_cast<CallKind>(kind));
     if (latencies.count() == 0) continue;
     std::vector<std::string> row = {CallName(static_cast<CallKind>(kind)),
                                     absl::StrFormat("%.0f", latencies.count() / result.seconds)};
@@ -108,7 +108,7 @@ std::string ToJson(const LoadOptions& options, const LoadResult& result) {
   const LoadTally& tally = result.tally;
   std::vector<std::string> calls;
   for (int kind = 0; kind < kCallKindCount; ++kind) {
-    const Histogram& latencies = tally.latencies(static_cast<CallKind>(kind));
+    const LatencyHistogram& latencies = tally.latencies(static_cast<CallKind>(kind));
     if (latencies.count() == 0) continue;
     std::string call =
         absl::StrFormat("\"%s\": {\"count\": %d, \"per_second\": %.0f, \"mean_us\": %.1f",

@@ -24,6 +24,9 @@
 namespace broker {
 namespace {
 
+std::atomic<bool> interrupted = false;
+static_assert(std::atomic<bool>::is_always_lock_free);  // Set from a signal's handler.
+
 // How long calls may take to be answered when no more are made.
 constexpr std::chrono::seconds kLastAnswers(60);
 // The clock is looked at no more often: what is due within that time goes out together.
@@ -71,9 +74,10 @@ class Fleet {
   void Start() {
     for (const auto& link : links_) link->Start();
   }
-  // Does what is due until then.
+  // Does what is due until then, or until the load is interrupted.
   void TickUntil(int64_t end) {
     for (int64_t now = SteadyNow(); now < end; now = SteadyNow()) {
+      if (interrupted) return;
       int64_t next = now + kLongestTick;
       for (const auto& link : links_) next = std::min(next, link->Tick(now));
       SleepUntil(std::min(end, std::max(next, now + kShortestTick)));
@@ -154,7 +158,10 @@ class Run {
     fleet.Start();
     const int64_t cpu_before = CpuTime();
     fleet.TickUntil(until);
-    fleet.Stop(until);
+    const int64_t end = std::min(until, SteadyNow());
+    fleet.Stop(end);
+    result_.interrupted = interrupted;
+    result_.seconds = static_cast<double>(std::max<int64_t>(end - from, 1)) / 1e9;
     const int64_t cpu = CpuTime() - cpu_before;
     result_.unanswered += fleet.Finish(kLastAnswers, result_.tally);
     result_.cpu_us_per_call = static_cast<double>(cpu) / 1e3 /
@@ -212,6 +219,8 @@ class Run {
 };
 
 }  // namespace
+
+void InterruptLoad() { interrupted = true; }
 
 absl::StatusOr<LoadResult> RunLoad(const LoadOptions& options) {
   // Otherwise the kernel may wake the one who looks at the clock 50 us late.

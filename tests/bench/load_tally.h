@@ -51,7 +51,9 @@ class LoadTally {
   const PinCounts& pins() const { return pins_; }
   uint64_t answers() const { return answers_; }  // With those out of time.
   uint64_t error_count() const { return error_count_; }
-  const Histogram& latencies(CallKind kind) const { return latencies_[static_cast<int>(kind)]; }
+  const LatencyHistogram& latencies(CallKind kind) const {
+    return latencies_[static_cast<int>(kind)];
+  }
   // Of those answers.
   uint64_t bytes(CallKind kind) const { return bytes_[static_cast<int>(kind)]; }
 
@@ -73,7 +75,7 @@ class LoadTally {
   uint64_t answers_ = 0;
   uint64_t error_count_ = 0;
   PinCounts pins_;
-  std::array<Histogram, kCallKindCount> latencies_;
+  std::array<LatencyHistogram, kCallKindCount> latencies_;
   std::array<uint64_t, kCallKindCount> bytes_ = {};
   std::map<Error, Seen> errors_;
 };

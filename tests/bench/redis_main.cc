@@ -131,7 +131,7 @@ class Worker {
     }
   }
   uint64_t answers() const { return answers_; }
-  const Histogram& nanoseconds() const { return nanoseconds_; }
+  const LatencyHistogram& nanoseconds() const { return nanoseconds_; }
 
  private:
   template <typename SendOne>
@@ -156,7 +156,7 @@ class Worker {
   CheapRandom random_;
   uint64_t next_lease_ = 0;
   uint64_t answers_ = 0;
-  Histogram nanoseconds_;
+  LatencyHistogram nanoseconds_;
 };
 
 void Prepare(const Options& options, const KeySet& keys) {
@@ -198,7 +198,7 @@ int Main(int argc, char** argv) {
   progress.counting = false;
   progress.stop = true;
   for (std::thread& thread : threads) thread.join();
-  Histogram all;
+  LatencyHistogram all;
   uint64_t answers = 0;
   for (const auto& worker : workers) {
     all.Add(worker->nanoseconds());

@@ -1,6 +1,7 @@
 // That broker_bench counts right, and tells what went wrong. How fast anything is, no test says.
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
+#include <signal.h>
 
 #include <cmath>
 #include <memory>
@@ -14,6 +15,8 @@
 #include "tests/bench/zipf.h"
 #include "tests/e2e/brokerctl_process.h"
 #include "tests/support/broker_process.h"
+#include "tests/support/call_path.h"
+#include "tests/support/session_calls.h"
 
 namespace broker {
 namespace {
@@ -107,6 +110,33 @@ TEST_P(BrokerBenchTest, NothingIsLeftBehind) {
   EXPECT_THAT(RunCtl(broker_.address(), {"namespace", "list"}).out, Not(HasSubstr("bench")));
 }
 
+TEST_P(BrokerBenchTest, InterruptedItTellsWhatItSawAndLeavesNothing) {
+  SessionCalls calls(NewTestChannel(broker_.address()));
+  ChildProcess process(
+      ChildProcess::Sibling("broker_bench"),
+      {"--mode", GetParam(), "--keys=50", "--duration=10m", "--warmup=0s", "--held-pins=20", "-o",
+       "json", absl::StrCat("--endpoint=", broker_.address())});
+  pb::GetNamespaceRequest request;
+  request.set_name("bench");
+  ASSERT_TRUE(Await([&] {
+    pb::GetNamespaceResponse response;
+    const auto status = calls.admin().GetNamespace(NewContext().get(), request, &response);
+    return status.ok() && response.namespace_().usage().pinned() > 0 &&
+           response.namespace_().usage().active() == 50;
+  }));
+
+  process.Signal(SIGINT);
+
+  std::string text;
+  while (std::optional<std::string> line = process.ReadLine()) text += *line;
+  google::protobuf::Struct json;
+  EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(text, &json).ok()) << text;
+  EXPECT_EQ(process.AwaitExit(), 130) << process.Errors();
+  pb::ListNamespacesResponse left;
+  ASSERT_TRUE(calls.admin().ListNamespaces(NewContext().get(), {}, &left).ok());
+  EXPECT_EQ(left.namespaces_size(), 0) << left.ShortDebugString();
+}
+
 TEST_P(BrokerBenchTest, ErrorsAreCountedByReasonAndDecideTheExitCode) {
   ASSERT_EQ(RunCtl(broker_.address(), {"namespace", "set", "mine", "--max-sessions", "64"}).code,
             0);
@@ -143,7 +173,7 @@ TEST(BrokerBenchUsageTest, AWrongFlagIsNamed) {
 }
 
 TEST(HistogramTest, QuantilesAreExactToOneStep) {
-  Histogram histogram;
+  LatencyHistogram histogram;
   for (uint64_t value = 1; value <= 100'000; ++value) histogram.Add(value);
 
   for (const double share : {0.001, 0.5, 0.9, 0.99, 0.999}) {
@@ -156,7 +186,7 @@ TEST(HistogramTest, QuantilesAreExactToOneStep) {
 }
 
 TEST(HistogramTest, TheLargestNumberHasItsPlace) {
-  Histogram histogram;
+  LatencyHistogram histogram;
   histogram.Add(UINT64_MAX);
 
   EXPECT_EQ(histogram.Quantile(0.5), UINT64_MAX);

@@ -27,6 +27,7 @@
 #include "tests/support/broker_process.h"
 #include "tests/support/exposition.h"
 #include "tests/support/http_get.h"
+#include "tests/support/pipeline_stream.h"
 #include "tests/support/session_calls.h"
 #include "tests/support/storm_caller.h"
 #include "tests/support/subscriber.h"
@@ -200,6 +201,9 @@ TEST_F(MetricsTruthTest, AfterAStormEveryGaugeIsTheTruth) {
   PendingAcquire at_pin(calls_, {.key = "alone"});
   ASSERT_TRUE(calls_.AwaitWaiters(2));
   Subscriber second(NewChannel(), LifecycleEvents());
+  PipelineStream pipeline(NewChannel());
+  pipeline.Renew(1, "no lease");
+  ASSERT_TRUE(pipeline.Ask(1).has_renew());
   const uint64_t revision = all.reached();
   ASSERT_TRUE(second.AwaitHeartbeats(1));
   ASSERT_TRUE(all.AwaitReached(revision));
@@ -249,6 +253,7 @@ TEST_F(MetricsTruthTest, AfterAStormEveryGaugeIsTheTruth) {
       {"sessionbroker_subscriber_lag_revisions_max", {1, 65'536}},
       {"sessionbroker_event_ring_bytes", {event_bytes / 2, 2 << 20}},
       {"sessionbroker_namespaces", 1},
+      {"sessionbroker_pipelines", 1},
       {"sessionbroker_event_loop_lag_seconds", {0, 5}},
       {"sessionbroker_build_info", 1},
       {"sessionbroker_store_healthy", 1},

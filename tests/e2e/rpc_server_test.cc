@@ -57,6 +57,22 @@ TEST(ServerTest, MessageBeyondFourMebibytesIsRefused) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
+// Unpacked it would take any memory before its size is looked at.
+TEST(ServerTest, PackedMessageIsRefused) {
+  BrokerServer server;
+  const auto stub = sessionbroker::v1::SessionBrokerService::NewStub(server.channel());
+  sessionbroker::v1::EndRequest request;
+  request.set_key("k");
+  request.set_reason(std::string(900, 'x'));
+  const auto context = NewContext();
+  context->set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  sessionbroker::v1::EndResponse response;
+
+  const grpc::Status status = stub->End(context.get(), request, &response);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << status.error_message();
+}
+
 TEST(ServerTest, PortThatIsTakenIsRefused) {
   BrokerServer first;
   SystemClock clock;

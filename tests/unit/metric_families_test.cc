@@ -250,6 +250,19 @@ TEST(MetricFamiliesTest, NumbersOfTheBrokerAndTheProcessGoUnderTheirNames) {
                              }));
 }
 
+TEST(MetricFamiliesTest, ResultsOnPipelinesGoUnderTheirMethodAndCode) {
+  BrokerSample sample;
+  sample.pipelines = 3;
+  sample.pipeline_methods = {{.name = "Acquire", .results = {{"OK", 5}, {"Aborted", 1}}}};
+
+  const Exposition scrape(Text(sample));
+
+  const std::string results = "sessionbroker_pipeline_results_total{grpc_method=\"Acquire\",";
+  EXPECT_EQ(scrape.values.at("sessionbroker_pipelines"), 3);
+  EXPECT_EQ(scrape.values.at(results + "grpc_code=\"OK\"}"), 5);
+  EXPECT_EQ(scrape.values.at(results + "grpc_code=\"Aborted\"}"), 1);
+}
+
 TEST(MetricFamiliesTest, CallsGoUnderTheirMethodAndCode) {
   BrokerSample sample;
   sample.rpc_methods = {{.type = "server_stream",

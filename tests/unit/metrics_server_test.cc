@@ -42,6 +42,7 @@ class CountingSource final : public MetricsSource {
     sample.streams_ended = {{"cancelled", 0}};
     sample.rpc_methods = {
         {"unary", "Service", "Method", 0, {{"OK", 0}}, {.bounds = {1}, .counts = {0, 0}}}};
+    sample.pipeline_methods = {{"Method", {{"OK", 0}}}};
     sample.store.emplace();
     sample.store->commit_seconds =
         sample.store->commit_groups = {.bounds = {1}, .counts = {0, 0}, .sum = 0};
