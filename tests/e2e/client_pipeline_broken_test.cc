@@ -1,4 +1,4 @@
-// Streams that are refused, and streams that break with calls on them.
+// Streams that break with calls on them.
 
 #include <functional>
 
@@ -14,7 +14,6 @@ using ::broker::MakeBrokerError;
 using ::broker::UnavailableStatus;
 using ::std::chrono::milliseconds;
 
-grpc::Status Unimplemented() { return grpc::Status(grpc::StatusCode::UNIMPLEMENTED, ""); }
 grpc::Status Invalid() { return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "unreadable"); }
 
 class PipelineBrokenTest : public PipelineTest {
@@ -26,41 +25,6 @@ class PipelineBrokenTest : public PipelineTest {
     return acquired.ok() ? *acquired : v1::AcquireResponse();
   }
 };
-
-TEST_F(PipelineBrokenTest, ABrokerWithoutPipelineIsAskedByUnaryCallsFromThenOn) {
-  fake_.FailNext("Pipeline", Unimplemented());
-  CallTrace trace;
-
-  // Not a second attempt: nothing was carried out.
-  EXPECT_TRUE(stub_.Acquire(AcquireOf("a"), Soon(), &trace).ok());
-  EXPECT_TRUE(stub_.Acquire(AcquireOf("a"), Soon()).ok());
-
-  EXPECT_EQ(trace.attempts, 1);
-  EXPECT_EQ(fake_.calls("Acquire"), 2);
-  EXPECT_EQ(fake_.calls("Pipeline"), 1);
-  EXPECT_TRUE(fake_.pipeline_messages().empty());
-}
-
-TEST_F(PipelineBrokenTest, ALimitOfStreamsIsTriedAgainAfterASecond) {
-  fake_.FailNext("Pipeline", MakeBrokerError({.code = grpc::StatusCode::RESOURCE_EXHAUSTED,
-                                              .message = "10000 streams",
-                                              .reason = "STREAM_LIMIT"}));
-  const TimePoint start = SteadyClock::now();
-
-  EXPECT_TRUE(stub_.Acquire(AcquireOf("a"), Soon()).ok());
-  EXPECT_TRUE(Await([&] {
-    EXPECT_TRUE(stub_.Renew(RenewOf("none"), Soon()).ok());
-    return fake_.calls("Pipeline") == 2;
-  }));
-
-  EXPECT_GE(SteadyClock::now() - start, milliseconds(900));
-}
-
-TEST_F(PipelineBrokenTest, AProxyThatRefusesStreamsRefusesNoCalls) {
-  fake_.FailNext("Pipeline", grpc::Status(grpc::StatusCode::PERMISSION_DENIED, "no streams here"));
-
-  EXPECT_TRUE(stub_.Acquire(AcquireOf("a"), Soon()).ok());
-}
 
 TEST_F(PipelineBrokenTest, AnAcquireWithARequestIdIsRepeatedAndGetsOnePin) {
   fake_.EndPipelineAtNextMessage(UnavailableStatus(), Message::kCarriedOut);
