@@ -252,13 +252,21 @@ void Pipeline::OnStarted(PipelineStream& stream, bool ok) {
 }
 
 void Pipeline::OnRead(PipelineStream& stream, bool ok) {
-  if (ok) {
+  if (ok && stream.Parse()) {
     Deliver(stream);
     return;
   }
   const Lock lock(mu_);
   stream.phase = Phase::kEnding;
-  stream.Finish();
+  if (ok) {
+    // Nothing but us ends it now, and Finish waits for its end. Otherwise the end has come already,
+    // and to cancel it could replace what the broker says of it.
+    stream.unreadable = true;
+    stream.Cancel();
+    stream.Read();
+  } else {
+    stream.Finish();
+  }
 }
 
 void Pipeline::OnWritten(PipelineStream& stream, bool ok) {
@@ -312,7 +320,9 @@ void Pipeline::Deliver(PipelineStream& stream) {
 }
 
 std::vector<Pipeline::Told> Pipeline::EndCallsLocked(const PipelineStream& stream) {
-  const absl::Status status = FromGrpcStatus(stream.status());
+  const absl::Status status =
+      stream.unreadable ? absl::InternalError("the broker sent what is no PipelineResponse")
+                        : FromGrpcStatus(stream.status());
   const bool refused = TurnOffLocked(stream, status);
   // Who was not written yet is none the worse for a stream that broke; who waited for one that did
   // not come about has to know, as with a unary call.

@@ -60,7 +60,8 @@ struct PipelineOutcome {
 // A call that was written when its stream broke fails with what a unary call would get
 // (UNAVAILABLE), and whether it is made again is up to its caller. INVALID_ARGUMENT says that the
 // broker could not read a message: of the last one that was written nothing was carried out
-// (kUnary); the others may have been.
+// (kUnary); the others may have been. A stream that brings what cannot be read is cancelled, and
+// broke.
 //
 // Who waits sees to what gRPC brings: one of them (the leader) polls, tells the others theirs, and
 // when it has its own hands the lead to one that still waits. So a call that is alone passes

@@ -27,4 +27,8 @@ void PipelineStream::Write(const std::vector<PipelineQueue::Item>& items) {
   call_->Write(grpc::ByteBuffer(&slice, 1), &write_);
 }
 
+bool PipelineStream::Parse() {
+  return grpc::SerializationTraits<v1::PipelineResponse>::Deserialize(&received_, &response_).ok();
+}
+
 }  // namespace sessionbroker

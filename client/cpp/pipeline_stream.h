@@ -17,8 +17,9 @@
 
 namespace sessionbroker {
 
-// Requests go out as bytes that the callers have encoded.
-using PipelineStub = grpc::TemplatedGenericStub<grpc::ByteBuffer, v1::PipelineResponse>;
+// Requests go out as bytes that the callers have encoded. Responses come in as bytes: of one that
+// gRPC is to parse and cannot it says what it says when nothing more comes, and the call goes on.
+using PipelineStub = grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer>;
 
 // One Pipeline call of gRPC's. Decides nothing: that is Pipeline's, whose thread gets the tags.
 //
@@ -48,19 +49,22 @@ class PipelineStream {
   PipelineStream& operator=(const PipelineStream&) = delete;
 
   void Start() { call_->StartCall(&start_); }
-  void Read() { call_->Read(&response_, &read_); }
+  void Read() { call_->Read(&received_, &read_); }
   void Write(const std::vector<PipelineQueue::Item>& items);
   void Finish() { call_->Finish(&status_, &finish_); }
   // Thread-safe. What is under way ends soon, and as failed.
   void Cancel() { context_.TryCancel(); }
 
-  v1::PipelineResponse& response() { return response_; }  // After a Read.
+  // After a Read. False if what came is no PipelineResponse.
+  bool Parse();
+  v1::PipelineResponse& response() { return response_; }  // After Parse.
   const grpc::Status& status() const { return status_; }  // After Finish.
 
   // What Pipeline knows of it. Guarded by its lock.
   Phase phase = Phase::kStarting;
   bool established = false;  // It was open.
   bool writing = false;
+  bool unreadable = false;      // Something came that is no PipelineResponse.
   bool answered = false;        // A result has come.
   uint64_t messages_taken = 0;  // Written, or about to be.
 
@@ -70,10 +74,10 @@ class PipelineStream {
   Tag read_ = {this, Operation::kRead};
   Tag write_ = {this, Operation::kWrite};
   Tag finish_ = {this, Operation::kFinish};
+  grpc::ByteBuffer received_;
   v1::PipelineResponse response_;
   grpc::Status status_;
-  const std::unique_ptr<grpc::ClientAsyncReaderWriter<grpc::ByteBuffer, v1::PipelineResponse>>
-      call_;
+  const std::unique_ptr<grpc::ClientAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>> call_;
 };
 
 }  // namespace sessionbroker

@@ -18,6 +18,8 @@ grpc::Status Invalid() { return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT,
 
 class PipelineBrokenTest : public PipelineTest {
  protected:
+  // Only a stream that brought a result is not held against those that follow.
+  void MakeStream() { ASSERT_TRUE(stub_.Renew(RenewOf("none"), Soon()).ok()); }
   // A session that is up, with the lease on it.
   v1::AcquireResponse MustAcquire(const std::string& key) {
     const auto acquired = stub_.Acquire(AcquireOf(key), Soon());
@@ -89,6 +91,7 @@ TEST_F(PipelineBrokenTest, WhatCanBeRepeatedIsHoweverTheStreamEnds) {
   for (const auto& [method, call] : calls) {
     for (const grpc::Status& end : ends) {
       SCOPED_TRACE(absl::StrCat(method, " ", end.error_code()));
+      MakeStream();
       const int before = fake_.calls(method);
       fake_.EndPipelineAtNextMessage(end, Message::kCarriedOut);
 
@@ -146,6 +149,7 @@ TEST_F(PipelineBrokenTest, CallsThatWereNotWrittenGoOnToTheNextStream) {
 
 // Nothing of it was carried out, so whatever it is it can be said to a broker who names the fault.
 TEST_F(PipelineBrokenTest, ACallThatTheBrokerCannotReadIsMadeAsAUnaryOne) {
+  MakeStream();
   fake_.EndPipelineAtNextMessage(Invalid(), Message::kIgnored);
   CallTrace trace;
 
@@ -159,6 +163,7 @@ TEST_F(PipelineBrokenTest, ACallThatTheBrokerCannotReadIsMadeAsAUnaryOne) {
 
 // It may be what the broker broke on, and would break on again.
 TEST_F(PipelineBrokenTest, ACallThatAStreamMayHaveEndedForIsNotPutOnAnother) {
+  MakeStream();
   fake_.EndPipelineAtNextMessage(grpc::Status(grpc::StatusCode::INTERNAL, "a bug"),
                                  Message::kIgnored);
   CallTrace trace;
@@ -166,7 +171,21 @@ TEST_F(PipelineBrokenTest, ACallThatAStreamMayHaveEndedForIsNotPutOnAnother) {
   EXPECT_TRUE(stub_.Acquire(AcquireOf("a", "id"), Soon(), &trace).ok());
 
   EXPECT_EQ(trace.attempts, 2);
-  EXPECT_EQ(fake_.pipeline_messages().size(), 1u);
+  EXPECT_EQ(fake_.pipeline_messages().size(), 2u);
+}
+
+// As a string that is not UTF-8. gRPC says of such a message what it says at the end of a stream.
+TEST_F(PipelineBrokenTest, AnAnswerThatCannotBeReadEndsItsStreamAndNoMore) {
+  MakeStream();
+  fake_.FailNext("Renew", grpc::Status(grpc::StatusCode::INTERNAL, "\xff\xfe"));
+  CallTrace trace;
+
+  EXPECT_TRUE(stub_.Renew(RenewOf("none"), Soon(), &trace).ok());
+
+  EXPECT_EQ(trace.attempts, 2);
+  EXPECT_EQ(fake_.pipeline_messages().size(), 2u);  // The second was unary.
+  EXPECT_TRUE(stub_.Renew(RenewOf("none"), Soon()).ok());
+  EXPECT_EQ(fake_.calls("Pipeline"), 2);
 }
 
 TEST_F(PipelineBrokenTest, WhoWaitsOutlivesTheCallThatTheBrokerCannotRead) {
