@@ -19,6 +19,10 @@ constexpr Duration kOffIfUnknown = std::chrono::minutes(10);
 constexpr Duration kFirstOff = std::chrono::seconds(1);
 constexpr Duration kLongestOff = std::chrono::minutes(1);
 constexpr Duration kIdlePause = std::chrono::milliseconds(100);
+// gRPC's poller ("epoll1" in 1.51) starts its whole wait anew after every signal, and when the
+// process was stopped and is continued, so that a call would outlive its deadline. Short waits lose
+// little.
+constexpr Duration kLongestPoll = std::chrono::milliseconds(100);
 constexpr uint64_t kGiveBackBit = 1;
 
 PipelineOutcome DeadlineExceeded() {
@@ -135,7 +139,9 @@ PipelineOutcome Pipeline::Call(v1::PipelineCall call, TimePoint deadline, bool g
   }
   waiter->AwaitUntil(deadline);
   if (waiter->leads()) {
-    while (!waiter->told() && SteadyClock::now() < deadline) Poll(deadline);
+    for (TimePoint at = now; !waiter->told() && at < deadline; at = SteadyClock::now()) {
+      Poll(std::min(deadline, at + kLongestPoll));
+    }
   }
   const bool given_up = !waiter->told() && GiveUp(id);
   // Asked again: until it was given up it could be given the lead.
