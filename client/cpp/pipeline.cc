@@ -15,9 +15,6 @@ using Operation = PipelineStream::Operation;
 using Phase = PipelineStream::Phase;
 using Kind = PipelineOutcome::Kind;
 
-constexpr Duration kOffIfUnknown = std::chrono::minutes(10);
-constexpr Duration kFirstOff = std::chrono::seconds(1);
-constexpr Duration kLongestOff = std::chrono::minutes(1);
 constexpr Duration kIdlePause = std::chrono::milliseconds(100);
 // gRPC's poller ("epoll1" in 1.51) starts its whole wait anew after every signal, and when the
 // process was stopped and is continued, so that a call would outlive its deadline. Short waits lose
@@ -130,7 +127,7 @@ PipelineOutcome Pipeline::Call(v1::PipelineCall call, TimePoint deadline, bool g
   const auto waiter = std::make_shared<Waiter>();
   {
     Lock lock(mu_);
-    if (now < off_until_) return {};
+    if (switch_.IsOff(now)) return {};
     if (!led_) waiter->GiveLead();
     led_ = true;
     calls_.emplace(id, PendingCall{waiter});
@@ -308,7 +305,7 @@ void Pipeline::RemoveLocked(PipelineStream& stream) {
 void Pipeline::Deliver(PipelineStream& stream) {
   Lock lock(mu_);
   stream.answered = true;
-  refusals_ = 0;
+  switch_.OnResult();
   for (v1::PipelineResult& result : *stream.response().mutable_results()) {
     const auto found = calls_.find(result.id());
     if (found != calls_.end()) {
@@ -329,10 +326,13 @@ std::vector<Pipeline::Told> Pipeline::EndCallsLocked(const PipelineStream& strea
   const absl::Status status =
       stream.unreadable ? absl::InternalError("the broker sent what is no PipelineResponse")
                         : FromGrpcStatus(stream.status());
-  const bool refused = TurnOffLocked(stream, status);
+  const TimePoint now = SteadyClock::now();
+  if (!stream.answered) switch_.OnFruitless(status, stream.established, now);
+  const bool off = switch_.IsOff(now);
+  const bool refused = !stream.answered && PipelineSwitch::IsRefusal(status);
   // Who was not written yet is none the worse for a stream that broke; who waited for one that did
   // not come about has to know, as with a unary call.
-  const bool unwritten_stay = stream.established && !refused && !stopping_;
+  const bool unwritten_stay = stream.established && !off && !stopping_;
   std::vector<Told> told;
   for (auto it = calls_.begin(); it != calls_.end();) {
     const uint64_t message = it->second.message;
@@ -340,9 +340,10 @@ std::vector<Pipeline::Told> Pipeline::EndCallsLocked(const PipelineStream& strea
       ++it;
       continue;
     }
-    const bool not_read = absl::IsInvalidArgument(status) && message == stream.messages_taken;
+    const bool not_read = refused || (message == 0 && off) ||
+                          (absl::IsInvalidArgument(status) && message == stream.messages_taken);
     PipelineOutcome outcome;
-    if (!refused && !not_read) outcome = Broken(status);
+    if (!not_read) outcome = Broken(status);
     told.push_back({std::move(it->second.waiter), std::move(outcome)});
     calls_.erase(it++);
   }
@@ -352,21 +353,6 @@ std::vector<Pipeline::Told> Pipeline::EndCallsLocked(const PipelineStream& strea
     outgoing_.Clear();
   }
   return told;
-}
-
-bool Pipeline::TurnOffLocked(const PipelineStream& stream, const absl::Status& status) {
-  if (stream.answered) return false;
-  if (absl::IsUnimplemented(status)) {
-    off_until_ = DeadlineIn(kOffIfUnknown);
-    return true;
-  }
-  if (absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status) ||
-      GetErrorDetails(status).reason == "STREAM_LIMIT") {
-    const int doublings = std::min(refusals_++, 6);
-    off_until_ = DeadlineIn(std::min(kFirstOff * (1 << doublings), kLongestOff));
-    return true;
-  }
-  return false;
 }
 
 }  // namespace sessionbroker

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "client/cpp/pipeline_queue.h"
 #include "client/cpp/pipeline_stream.h"
+#include "client/cpp/pipeline_switch.h"
 #include "client/cpp/time_types.h"
 #include "sessionbroker/v1/broker.pb.h"
 
@@ -49,13 +50,14 @@ struct PipelineOutcome {
 //   starting --> open       it goes to the wire
 //   starting --> none       the broker was not reached: the calls that gathered fail
 //   open ------> none       it broke: calls that were written fail, the others start the next one
-//   either ----> off        refused: its calls are to be made as unary ones, and those that come
+//   either ----> off        it ended without a result in a way that PipelineSwitch takes for that
+//                           of a broker, or of a proxy, that does not carry streams: calls that
+//                           were not written are to be made as unary ones, and those that come
 //   off -------> none       after a time
 //
-// Refused, as far as no result has come on it: UNIMPLEMENTED (a broker of before Pipeline, or a
-// proxy in front of it) turns it off for 10 minutes; STREAM_LIMIT, and a proxy that says
-// UNAUTHENTICATED or PERMISSION_DENIED, for 1 s, doubling up to 1 min until a stream brings a
-// result.
+// Refused, as far as no result has come on it, is a stream that ends with UNIMPLEMENTED (a broker
+// of before Pipeline, or a proxy in front of it) or STREAM_LIMIT, or for which a proxy says
+// UNAUTHENTICATED or PERMISSION_DENIED: none of its calls was carried out (kUnary).
 //
 // A call that was written when its stream broke fails with what a unary call would get
 // (UNAVAILABLE), and whether it is made again is up to its caller. INVALID_ARGUMENT says that the
@@ -134,7 +136,6 @@ class Pipeline {
   void Deliver(PipelineStream& stream);
   // Ends the calls of a stream that is over, as the state machine says; returns who is to be told.
   std::vector<Told> EndCallsLocked(const PipelineStream& stream);
-  bool TurnOffLocked(const PipelineStream& stream, const absl::Status& status);
   void RemoveLocked(PipelineStream& stream);
 
   // The thread.
@@ -152,8 +153,7 @@ class Pipeline {
   PipelineStream* stream_ = nullptr;  // The one that calls go to, if there is one.
   // That and those that gRPC is not through with.
   std::vector<std::unique_ptr<PipelineStream>> streams_;
-  TimePoint off_until_;
-  int refusals_ = 0;  // In a row, of those that turn it off for a short time.
+  PipelineSwitch switch_;
   bool stopping_ = false;
   std::condition_variable stop_;
   std::thread thread_;  // Runs from the first stream on.

@@ -1,4 +1,4 @@
-// Streams that are refused.
+// Streams that are refused, and those that never bring a result.
 
 #include "tests/e2e/client_pipeline_test.h"
 
@@ -7,6 +7,7 @@ namespace {
 
 using ::broker::Await;
 using ::broker::MakeBrokerError;
+using ::broker::UnavailableStatus;
 using ::std::chrono::milliseconds;
 
 grpc::Status Unimplemented() { return grpc::Status(grpc::StatusCode::UNIMPLEMENTED, ""); }
@@ -46,6 +47,55 @@ TEST_F(PipelineRefusedTest, AProxyThatRefusesStreamsRefusesNoCalls) {
   fake_.FailNext("Pipeline", grpc::Status(grpc::StatusCode::PERMISSION_DENIED, "no streams here"));
 
   EXPECT_TRUE(stub_.Acquire(AcquireOf("a"), Soon()).ok());
+}
+
+TEST_F(PipelineRefusedTest, StreamsThatFailWithWhateverAreLeftAloneForASecond) {
+  for (const auto code : {grpc::StatusCode::INTERNAL, grpc::StatusCode::UNKNOWN,
+                          grpc::StatusCode::RESOURCE_EXHAUSTED, grpc::StatusCode::OK}) {
+    SCOPED_TRACE(code);
+    BrokerStub stub(MakeChannel(fake_.endpoint()), RetryPolicy(), /*seed=*/7);
+    const int before = fake_.calls("Pipeline");
+
+    for (int i = 0; i < 20; ++i) {
+      fake_.EndPipelineAtNextMessage(grpc::Status(code, "no streams here"), Message::kIgnored);
+      EXPECT_TRUE(stub.Renew(RenewOf("none"), Soon()).ok());
+    }
+
+    EXPECT_LE(fake_.calls("Pipeline") - before, 4);
+  }
+}
+
+// A connection that breaks is no fault of Pipeline's; one on which only streams break is.
+TEST_F(PipelineRefusedTest, ThreeStreamsThatBreakBeforeAResultMakeUnaryCallsOfTheRest) {
+  fake_.FailNext("Pipeline", UnavailableStatus(), 100);
+  CallTrace trace;
+
+  EXPECT_TRUE(stub_.Renew(RenewOf("none"), Soon(), &trace).ok());
+
+  EXPECT_EQ(trace.attempts, 4);
+  EXPECT_EQ(fake_.calls("Pipeline"), 3);
+}
+
+// Nothing of them was carried out, so they need no further attempt.
+TEST_F(PipelineRefusedTest, CallsThatWereNotWrittenOnAStreamThatFailsAreMadeAsUnaryOnes) {
+  constexpr int kCalls = 8;
+  HoldReading();
+  fake_.FailNext("Pipeline", grpc::Status(grpc::StatusCode::INTERNAL, "no streams here"));
+  std::vector<std::jthread> callers;
+  for (int i = 0; i < kCalls; ++i) {
+    callers.emplace_back([this] {
+      CallTrace trace;
+      EXPECT_TRUE(stub_.Acquire(AcquireOf("a"), Soon(), &trace).ok());
+      EXPECT_EQ(trace.attempts, 1);
+    });
+  }
+  AwaitGathered(kCalls);
+
+  fake_.Unstall("Pipeline");
+
+  callers.clear();
+  EXPECT_EQ(fake_.acquires().size(), static_cast<size_t>(kCalls));
+  EXPECT_EQ(fake_.calls("Pipeline"), 1);
 }
 
 }  // namespace
