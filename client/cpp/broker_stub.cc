@@ -40,6 +40,8 @@ absl::StatusOr<Response> BrokerStub::Call(
     use_pipeline = pipeline_ != nullptr && request.ByteSizeLong() <= Pipeline::kMaxCallBytes;
   }
   for (int attempts = 1;; ++attempts) {
+    // Not again where the call becomes a unary one, which is the same attempt: earlier is always
+    // safe.
     if (trace != nullptr) *trace = {attempts, SteadyClock::now()};
     Response response;
     std::optional<absl::Status> made;
@@ -48,7 +50,6 @@ absl::StatusOr<Response> BrokerStub::Call(
     }
     if (!made.has_value()) {
       // Not a further attempt where the Pipeline was tried: nothing was carried out there.
-      if (trace != nullptr) trace->last_sent = SteadyClock::now();
       grpc::ClientContext context;
       context.set_deadline(ToGrpcDeadline(deadline));
       made = FromGrpcStatus((stub.*method)(&context, request, &response));

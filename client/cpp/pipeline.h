@@ -56,8 +56,9 @@ struct PipelineOutcome {
 //   off -------> none       after a time
 //
 // Refused, as far as no result has come on it, is a stream that ends with UNIMPLEMENTED (a broker
-// of before Pipeline, or a proxy in front of it) or STREAM_LIMIT, or for which a proxy says
-// UNAUTHENTICATED or PERMISSION_DENIED: none of its calls was carried out (kUnary).
+// of before Pipeline, or a proxy in front of it) or STREAM_LIMIT: none of its calls was carried out
+// (kUnary). Not with UNAUTHENTICATED or PERMISSION_DENIED: the proxy that says so may have passed
+// on what it had read by then.
 //
 // A call that was written when its stream broke fails with what a unary call would get
 // (UNAVAILABLE), and whether it is made again is up to its caller. INVALID_ARGUMENT says that the

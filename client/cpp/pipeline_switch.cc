@@ -38,8 +38,7 @@ void PipelineSwitch::TurnOff(TimePoint now) {
 }
 
 bool PipelineSwitch::IsRefusal(const absl::Status& status) {
-  return absl::IsUnimplemented(status) || absl::IsUnauthenticated(status) ||
-         absl::IsPermissionDenied(status) || GetErrorDetails(status).reason == "STREAM_LIMIT";
+  return absl::IsUnimplemented(status) || GetErrorDetails(status).reason == "STREAM_LIMIT";
 }
 
 }  // namespace sessionbroker

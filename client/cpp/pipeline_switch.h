@@ -24,7 +24,7 @@ class PipelineSwitch {
   // Off for 1 s, doubling up to 1 min until a stream brings a result.
   void TurnOff(TimePoint now);
 
-  // Whether who ended a stream so, before any result, has not read of it: it is no method of the
+  // Whether who ended a stream so, before any result, carried out nothing: it is no method of the
   // broker's, or there are too many streams.
   static bool IsRefusal(const absl::Status& status);
 

@@ -28,6 +28,22 @@ TEST_F(PipelineRefusedTest, ABrokerWithoutPipelineIsAskedByUnaryCallsFromThenOn)
   EXPECT_TRUE(fake_.pipeline_messages().empty());
 }
 
+// A lease's ttl counts from there.
+TEST_F(PipelineRefusedTest, ACallThatBecomesAUnaryOneWasSentWhenItWasWritten) {
+  fake_.Stall("Pipeline");
+  fake_.FailNext("Pipeline", Unimplemented());
+  CallTrace trace;
+  std::jthread caller([&] { EXPECT_TRUE(stub_.Acquire(AcquireOf("a"), Soon(), &trace).ok()); });
+  ASSERT_TRUE(Await([&] { return fake_.calls("Pipeline") == 1; }));
+  const TimePoint refused = SteadyClock::now();
+
+  fake_.Unstall("Pipeline");
+
+  caller.join();
+  EXPECT_LE(trace.last_sent, refused);
+  EXPECT_EQ(trace.attempts, 1);
+}
+
 TEST_F(PipelineRefusedTest, ALimitOfStreamsIsTriedAgainAfterASecond) {
   fake_.FailNext("Pipeline", MakeBrokerError({.code = grpc::StatusCode::RESOURCE_EXHAUSTED,
                                               .message = "10000 streams",
@@ -43,10 +59,29 @@ TEST_F(PipelineRefusedTest, ALimitOfStreamsIsTriedAgainAfterASecond) {
   EXPECT_GE(SteadyClock::now() - start, milliseconds(900));
 }
 
+// It may have passed on what it has read by then.
+TEST_F(PipelineRefusedTest, ACallThatAProxyRefusedMayHaveBeenCarriedOut) {
+  for (const auto code : {grpc::StatusCode::UNAUTHENTICATED, grpc::StatusCode::PERMISSION_DENIED}) {
+    BrokerStub stub(MakeChannel(fake_.endpoint()), RetryPolicy(), /*seed=*/7);
+    fake_.EndPipelineAtNextMessage(grpc::Status(code, "no streams here"), Message::kCarriedOut);
+    const size_t before = fake_.acquires().size();
+
+    const absl::Status status = stub.Acquire(AcquireOf("a"), Soon()).status();
+
+    EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+    EXPECT_EQ(fake_.acquires().size(), before + 1);
+  }
+}
+
 TEST_F(PipelineRefusedTest, AProxyThatRefusesStreamsRefusesNoCalls) {
   fake_.FailNext("Pipeline", grpc::Status(grpc::StatusCode::PERMISSION_DENIED, "no streams here"));
+  CallTrace trace;
 
+  EXPECT_TRUE(stub_.Acquire(AcquireOf("a", "id"), Soon(), &trace).ok());
   EXPECT_TRUE(stub_.Acquire(AcquireOf("a"), Soon()).ok());
+
+  EXPECT_EQ(trace.attempts, 2);
+  EXPECT_EQ(fake_.calls("Pipeline"), 1);
 }
 
 TEST_F(PipelineRefusedTest, StreamsThatFailWithWhateverAreLeftAloneForASecond) {
