@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -127,7 +128,7 @@ PipelineOutcome Pipeline::Call(v1::PipelineCall call, TimePoint deadline, bool g
   const auto waiter = std::make_shared<Waiter>();
   {
     Lock lock(mu_);
-    if (switch_.IsOff(now)) return {};
+    if (switch_.IsOff(now) || !StartThreadLocked(now)) return {};
     if (!led_) waiter->GiveLead();
     led_ = true;
     calls_.emplace(id, PendingCall{waiter});
@@ -166,6 +167,17 @@ void Pipeline::HandOverLead() {
   led_ = !calls_.empty();
   // It cannot be gone: who leaves takes its call out first, with this lock.
   if (led_) calls_.begin()->second.waiter->GiveLead();
+}
+
+bool Pipeline::StartThreadLocked(TimePoint now) {
+  if (thread_.joinable()) return true;
+  try {
+    thread_ = std::thread([this] { LookWhileIdle(); });
+    return true;
+  } catch (const std::system_error&) {
+    switch_.TurnOff(now);
+    return false;
+  }
 }
 
 void Pipeline::LookWhileIdle() {
@@ -213,7 +225,6 @@ void Pipeline::OpenLocked() {
   stream_ = streams_.back().get();
   // Under the lock: gRPC does not come back to us, but through the queue.
   stream_->Start();
-  if (!thread_.joinable()) thread_ = std::thread([this] { LookWhileIdle(); });
 }
 
 bool Pipeline::Poll(TimePoint until) {

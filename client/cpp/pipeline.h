@@ -139,7 +139,9 @@ class Pipeline {
   std::vector<Told> EndCallsLocked(const PipelineStream& stream);
   void RemoveLocked(PipelineStream& stream);
 
-  // The thread.
+  // The thread. It is started before the first stream; false, and calls are unary for a while, if
+  // the system has none to give.
+  bool StartThreadLocked(TimePoint now);
   void LookWhileIdle();
 
   PipelineStub stub_;
@@ -157,7 +159,7 @@ class Pipeline {
   PipelineSwitch switch_;
   bool stopping_ = false;
   std::condition_variable stop_;
-  std::thread thread_;  // Runs from the first stream on.
+  std::thread thread_;  // Runs from the first call on.
 };
 
 }  // namespace sessionbroker

@@ -1,5 +1,8 @@
 // Streams that are refused, and those that never bring a result.
 
+#include <pthread.h>
+
+#include "client/cpp/pipeline_messages.h"
 #include "tests/e2e/client_pipeline_test.h"
 
 namespace sessionbroker {
@@ -98,6 +101,28 @@ TEST_F(PipelineRefusedTest, StreamsThatFailWithWhateverAreLeftAloneForASecond) {
 
     EXPECT_LE(fake_.calls("Pipeline") - before, 4);
   }
+}
+
+// What threads get by default is changed meanwhile, so that none can be started.
+TEST_F(PipelineRefusedTest, WithoutAThreadForItCallsAreUnaryOnes) {
+  pthread_attr_t usual;
+  ASSERT_EQ(pthread_getattr_default_np(&usual), 0);
+  pthread_attr_t too_large;
+  ASSERT_EQ(pthread_getattr_default_np(&too_large), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&too_large, size_t{1} << 47), 0);
+  v1::PipelineCall call;
+  SetCall(RenewOf("none"), call);
+  ASSERT_EQ(pthread_setattr_default_np(&too_large), 0);
+
+  const auto try_call = [&] { return stub_.pipeline()->Call(call, Soon(), false).kind; };
+  EXPECT_NO_THROW(EXPECT_EQ(try_call(), PipelineOutcome::Kind::kUnary));
+
+  ASSERT_EQ(pthread_setattr_default_np(&usual), 0);
+  pthread_attr_destroy(&usual);
+  pthread_attr_destroy(&too_large);
+  EXPECT_TRUE(stub_.Renew(RenewOf("none"), Soon()).ok());
+  EXPECT_EQ(fake_.calls("Pipeline"), 0);  // For a second.
+  EXPECT_TRUE(Await([&] { return try_call() == PipelineOutcome::Kind::kAnswered; }));
 }
 
 // A connection that breaks is no fault of Pipeline's; one on which only streams break is.
