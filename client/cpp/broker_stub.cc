@@ -102,7 +102,11 @@ bool BrokerStub::PauseForRetry(const absl::Status& failure, int attempts, TimePo
 absl::StatusOr<v1::AcquireResponse> BrokerStub::Acquire(const v1::AcquireRequest& request,
                                                         TimePoint deadline, CallTrace* trace,
                                                         LateLease late) {
-  const Retry retry = request.request_id().empty() ? Retry::kNo : Retry::kYes;
+  Retry retry = Retry::kYes;
+  if (request.request_id().empty()) {
+    retry = Retry::kNo;
+    late = LateLease::kGiveBack;  // Nobody can ask for it again.
+  }
   return Call(*sessions_, &v1::SessionBrokerService::Stub::Acquire, request, deadline, retry, trace,
               late);
 }

@@ -24,7 +24,8 @@ struct CallTrace {
 // What becomes of the lease of an Acquire whose deadline has passed, if the broker had granted it
 // by then and it arrives later.
 enum class LateLease {
-  kLeave,     // To its ttl, or to a repetition with the same request_id, which gets it.
+  kLeave,     // To its ttl, or to a repetition with the same request_id, which gets it. Not without
+              // a request_id.
   kGiveBack,  // It is released. For who will not repeat the call.
 };
 

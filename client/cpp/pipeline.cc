@@ -154,7 +154,7 @@ bool Pipeline::GiveUp(uint64_t id) {
   const bool taken = found->second.message != 0;
   calls_.erase(found);
   if (taken) {
-    outgoing_.PushNote(EncodeCancel(id));
+    outgoing_.PushCancel(EncodeCancel(id));
     Flush(lock);
   } else {
     outgoing_.Remove(id);
@@ -199,7 +199,8 @@ Pipeline::Load Pipeline::load() {
 }
 
 void Pipeline::Flush(Lock& lock) {
-  if (outgoing_.empty() || stopping_) {
+  // Releases alone wait for a call to open the next stream: now there may be no broker.
+  if (outgoing_.empty() || stopping_ || (stream_ == nullptr && calls_.empty())) {
     lock.unlock();
     return;
   }
@@ -324,7 +325,7 @@ void Pipeline::Deliver(PipelineStream& stream) {
                        {.kind = Kind::kAnswered, .result = std::move(result)}});
       calls_.erase(found);
     } else if (result.has_acquire() && (result.id() & kGiveBackBit) != 0) {
-      outgoing_.PushNote(EncodeRelease(NewId(false), result.acquire().lease().lease_id()));
+      outgoing_.PushRelease(EncodeRelease(NewId(false), result.acquire().lease().lease_id()));
     }
   }
   Flush(lock);
@@ -359,9 +360,9 @@ std::vector<Pipeline::Told> Pipeline::EndCallsLocked(const PipelineStream& strea
     calls_.erase(it++);
   }
   if (unwritten_stay) {
-    outgoing_.RemoveNotes();
+    outgoing_.RemoveCancels();
   } else {
-    outgoing_.Clear();
+    outgoing_.RemoveAllButReleases();
   }
   return told;
 }

@@ -19,8 +19,19 @@ bool PipelineQueue::Remove(uint64_t id) {
   return true;
 }
 
-void PipelineQueue::RemoveNotes() {
-  std::erase_if(items_, [](const Item& item) { return item.id == 0; });
+void PipelineQueue::PushRelease(std::string encoded) {
+  const auto releases = std::count_if(items_.begin(), items_.end(),
+                                      [](const Item& item) { return item.kind == Kind::kRelease; });
+  if (static_cast<size_t>(releases) >= kMaxReleases) return;
+  items_.push_back({0, std::move(encoded), Kind::kRelease});
+}
+
+void PipelineQueue::RemoveCancels() {
+  std::erase_if(items_, [](const Item& item) { return item.kind == Kind::kCancel; });
+}
+
+void PipelineQueue::RemoveAllButReleases() {
+  std::erase_if(items_, [](const Item& item) { return item.kind != Kind::kRelease; });
 }
 
 std::vector<PipelineQueue::Item> PipelineQueue::Take() {

@@ -13,8 +13,8 @@ namespace sessionbroker {
 // The calls that gather while the last message is being written, in the order in which they came.
 //
 // Bounded by those who call: each is a thread that waits for its one call. A call that is given up
-// before it was taken is removed. What nobody waits for (notes) is at most
-// one for each call that was taken before.
+// before it was taken is removed. What nobody waits for is bounded too: cancels are at most one for
+// each call that was taken before, and releases are not kept beyond kMaxReleases.
 //
 // Not thread-safe.
 class PipelineQueue {
@@ -25,9 +25,14 @@ class PipelineQueue {
   // all too long.
   static constexpr size_t kMaxBytes = size_t{1} << 20;
 
+  // Of leases that came too late. Those that find no room are left to their ttl.
+  static constexpr size_t kMaxReleases = 1000;
+
+  enum class Kind { kCall, kCancel, kRelease };
   struct Item {
-    uint64_t id = 0;      // 0: a note.
+    uint64_t id = 0;      // Of a call that somebody waits for.
     std::string encoded;  // As Encode() made it.
+    Kind kind = Kind::kCall;
   };
 
   // A message with this one call. Messages one behind the other are the message that has the calls
@@ -35,12 +40,13 @@ class PipelineQueue {
   static std::string Encode(v1::PipelineCall call);
 
   void PushCall(uint64_t id, std::string encoded) { items_.push_back({id, std::move(encoded)}); }
-  void PushNote(std::string encoded) { items_.push_back({0, std::move(encoded)}); }
+  void PushCancel(std::string encoded) { items_.push_back({0, std::move(encoded), Kind::kCancel}); }
+  void PushRelease(std::string encoded);
   // False if it was taken before.
   bool Remove(uint64_t id);
-  // Notes speak of one stream, and are nothing to the next.
-  void RemoveNotes();
-  void Clear() { items_.clear(); }
+  // They speak of one stream, and are nothing to the next.
+  void RemoveCancels();
+  void RemoveAllButReleases();
   bool empty() const { return items_.empty(); }
   size_t size() const { return items_.size(); }
 

@@ -34,7 +34,7 @@ size_t Bytes(const std::vector<PipelineQueue::Item>& items) {
 TEST(PipelineQueueTest, CallsOneBehindTheOtherAreOneMessage) {
   PipelineQueue queue;
   queue.PushCall(2, Renewal(2));
-  queue.PushNote(Renewal(9));
+  queue.PushCancel(Renewal(9));
   queue.PushCall(4, Renewal(4, 1000));
   std::string encoded;
   for (const PipelineQueue::Item& item : queue.Take()) encoded += item.encoded;
@@ -84,13 +84,37 @@ TEST(PipelineQueueTest, ACallThatIsLargerThanAMessageGoesAlone) {
 TEST(PipelineQueueTest, WhatIsRemovedIsNotSent) {
   PipelineQueue queue;
   for (uint64_t id = 1; id <= 3; ++id) queue.PushCall(id, Renewal(id));
-  queue.PushNote(Renewal(9));
+  queue.PushCancel(Renewal(9));
 
   EXPECT_TRUE(queue.Remove(2));
   EXPECT_FALSE(queue.Remove(2));
-  queue.RemoveNotes();
+  queue.RemoveCancels();
 
   EXPECT_THAT(Ids(queue.Take()), ElementsAre(1, 3));
+}
+
+// A lease is the same on every stream.
+TEST(PipelineQueueTest, ReleasesStayForTheNextStream) {
+  PipelineQueue queue;
+  queue.PushCall(1, Renewal(1));
+  queue.PushCancel(Renewal(8));
+  queue.PushRelease(Renewal(9));
+
+  queue.RemoveCancels();
+  EXPECT_EQ(queue.size(), 2u);
+  queue.RemoveAllButReleases();
+
+  const std::vector<PipelineQueue::Item> items = queue.Take();
+  ASSERT_EQ(items.size(), 1u);
+  EXPECT_EQ(items[0].encoded, Renewal(9));
+}
+
+TEST(PipelineQueueTest, AtMost1000ReleasesStay) {
+  PipelineQueue queue;
+  for (uint64_t id = 1; id <= 1010; ++id) queue.PushRelease(Renewal(id));
+  queue.PushCall(2000, Renewal(2000));
+
+  EXPECT_EQ(queue.size(), 1001u);
 }
 
 }  // namespace

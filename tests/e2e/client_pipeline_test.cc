@@ -213,6 +213,19 @@ TEST_F(PipelineTest, ALeaseThatComesTooLateIsGivenBackWhereNobodyWillAskForIt) {
   EXPECT_EQ(fake_.held_leases(), 0);
 }
 
+// Nobody can ask for it again without a request_id.
+TEST_F(PipelineTest, ALeaseThatComesTooLateIsGivenBackIfItsRequestHadNoId) {
+  fake_.IgnoreCancels();
+  fake_.Stall("Acquire");
+  EXPECT_TRUE(absl::IsDeadlineExceeded(
+      stub_.Acquire(AcquireOf("a"), DeadlineIn(milliseconds(200))).status()));
+
+  fake_.Unstall("Acquire");
+
+  EXPECT_TRUE(Await([&] { return fake_.calls("Release") == 1; }));
+  EXPECT_EQ(fake_.held_leases(), 0);
+}
+
 TEST_F(PipelineTest, ALeaseThatComesTooLateIsLeftToWhoAsksForItAgain) {
   fake_.IgnoreCancels();
   fake_.Stall("Acquire");
