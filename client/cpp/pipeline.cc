@@ -51,6 +51,14 @@ PipelineOutcome Broken(const absl::Status& status) {
           .unary_next = !status.ok() && !absl::IsCancelled(status)};
 }
 
+// Why a stream has ended.
+absl::Status StatusOf(const PipelineStream& stream) {
+  if (stream.unreadable) return absl::InternalError("the broker sent what is no PipelineResponse");
+  if (stream.silent)
+    return absl::UnavailableError("nothing came on the stream of calls for too long");
+  return FromGrpcStatus(stream.status());
+}
+
 }  // namespace
 
 // A thread that waits for its call: for the outcome, or to be given the lead.
@@ -97,7 +105,8 @@ class Pipeline::Waiter {
   std::condition_variable changed_;
 };
 
-Pipeline::Pipeline(const std::shared_ptr<grpc::ChannelInterface>& channel) : stub_(channel) {}
+Pipeline::Pipeline(const std::shared_ptr<grpc::ChannelInterface>& channel, Duration longest_silence)
+    : longest_silence_(longest_silence), stub_(channel) {}
 
 Pipeline::~Pipeline() {
   {
@@ -129,6 +138,7 @@ PipelineOutcome Pipeline::Call(v1::PipelineCall call, TimePoint deadline, bool g
   {
     Lock lock(mu_);
     if (switch_.IsOff(now) || !StartThreadLocked(now)) return {};
+    CutOffSilentLocked(now);
     if (!led_) waiter->GiveLead();
     led_ = true;
     calls_.emplace(id, PendingCall{waiter});
@@ -154,6 +164,10 @@ bool Pipeline::GiveUp(uint64_t id) {
   const bool taken = found->second.message != 0;
   calls_.erase(found);
   if (taken) {
+    const TimePoint now = SteadyClock::now();
+    // Of the stream that is there: with another its call would have ended.
+    if (!stream_->unheard_since.has_value()) stream_->unheard_since = now;
+    CutOffSilentLocked(now);
     outgoing_.PushCancel(EncodeCancel(id));
     Flush(lock);
   } else {
@@ -226,6 +240,15 @@ void Pipeline::OpenLocked() {
   stream_ = streams_.back().get();
   // Under the lock: gRPC does not come back to us, but through the queue.
   stream_->Start();
+}
+
+void Pipeline::CutOffSilentLocked(TimePoint now) {
+  if (stream_ == nullptr || stream_->phase != Phase::kOpen) return;
+  if (!stream_->unheard_since.has_value()) return;
+  if (now - *stream_->unheard_since <= longest_silence_) return;
+  stream_->phase = Phase::kEnding;  // The read says when.
+  stream_->silent = true;
+  stream_->Cancel();
 }
 
 bool Pipeline::Poll(TimePoint until) {
@@ -317,6 +340,7 @@ void Pipeline::RemoveLocked(PipelineStream& stream) {
 void Pipeline::Deliver(PipelineStream& stream) {
   Lock lock(mu_);
   stream.answered = true;
+  stream.unheard_since.reset();
   switch_.OnResult();
   for (v1::PipelineResult& result : *stream.response().mutable_results()) {
     const auto found = calls_.find(result.id());
@@ -335,9 +359,7 @@ void Pipeline::Deliver(PipelineStream& stream) {
 }
 
 std::vector<Pipeline::Told> Pipeline::EndCallsLocked(const PipelineStream& stream) {
-  const absl::Status status =
-      stream.unreadable ? absl::InternalError("the broker sent what is no PipelineResponse")
-                        : FromGrpcStatus(stream.status());
+  const absl::Status status = StatusOf(stream);
   const TimePoint now = SteadyClock::now();
   if (!stream.answered) switch_.OnFruitless(status, stream.established, now);
   const bool off = switch_.IsOff(now);

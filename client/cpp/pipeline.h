@@ -66,6 +66,10 @@ struct PipelineOutcome {
 // (kUnary); the others may have been. A stream that brings what cannot be read is cancelled, and
 // broke.
 //
+// A stream on which calls end at their deadlines, and nothing at all comes for 5 s after the first,
+// is cancelled, and broke: the broker answers every call, in the end with an error. It need not be
+// the connection, which gRPC would see to: behind a proxy that may be alive and well.
+//
 // Who waits sees to what gRPC brings: one of them (the leader) polls, tells the others theirs, and
 // when it has its own hands the lead to one that still waits. So a call that is alone passes
 // through no other thread, as a unary one, and unlike with gRPC's callbacks, whose threads also
@@ -76,7 +80,12 @@ struct PipelineOutcome {
 // Thread-safe. Destroy it when nobody is in Call().
 class Pipeline {
  public:
-  explicit Pipeline(const std::shared_ptr<grpc::ChannelInterface>& channel);
+  static constexpr Duration kLongestSilence = std::chrono::seconds(5);
+
+  // `longest_silence` is for tests. Calls of gRPC's are started under a lock: interceptors of the
+  // channel must not come back here.
+  explicit Pipeline(const std::shared_ptr<grpc::ChannelInterface>& channel,
+                    Duration longest_silence = kLongestSilence);
   // Cancels the stream and waits until gRPC is through with it, which needs nobody's answer.
   ~Pipeline();
 
@@ -122,6 +131,8 @@ class Pipeline {
   // Returns with `lock` unlocked.
   void Flush(Lock& lock);
   void OpenLocked();
+  // Cancels the stream if it is silent for too long.
+  void CutOffSilentLocked(TimePoint now);
 
   // What follows is for who has the lead only.
 
@@ -144,6 +155,7 @@ class Pipeline {
   bool StartThreadLocked(TimePoint now);
   void LookWhileIdle();
 
+  const Duration longest_silence_;
   PipelineStub stub_;
   grpc::CompletionQueue queue_;
   std::atomic<uint64_t> last_number_ = 0;  // What ids are made of.

@@ -10,9 +10,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "client/cpp/pipeline_queue.h"
+#include "client/cpp/time_types.h"
 #include "sessionbroker/v1/broker.pb.h"
 
 namespace sessionbroker {
@@ -67,6 +69,9 @@ class PipelineStream {
   bool unreadable = false;      // Something came that is no PipelineResponse.
   bool answered = false;        // A result has come.
   uint64_t messages_taken = 0;  // Written, or about to be.
+  bool silent = false;          // It was cancelled for that.
+  // When a call that was taken ended at its deadline, the first since something was read.
+  std::optional<TimePoint> unheard_since;
 
  private:
   grpc::ClientContext context_;  // Before call_, which uses it to the end.

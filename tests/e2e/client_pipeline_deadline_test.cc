@@ -11,11 +11,13 @@
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
+#include "client/cpp/pipeline_messages.h"
 #include "tests/e2e/client_pipeline_test.h"
 
 namespace sessionbroker {
 namespace {
 
+using ::broker::Await;
 using ::std::chrono::milliseconds;
 using ::std::chrono::seconds;
 
@@ -71,6 +73,56 @@ TEST(PipelineDeadlineTest, SignalsDoNotPutItOff) {
 
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
   EXPECT_LE(SteadyClock::now() - start, seconds(2));
+}
+
+// A broker that takes calls and answers none, as behind a proxy that keeps the connection alive.
+class PipelineSilenceTest : public PipelineTest {
+ protected:
+  PipelineSilenceTest() {
+    SetCall(RenewOf("none"), renew_);
+    SetCall(ReleaseOf("none"), release_);
+    fake_.IgnoreCancels();  // Which it would answer.
+    fake_.Stall("Renew");
+  }
+  PipelineOutcome::Kind Renew() {
+    return pipeline_.Call(renew_, DeadlineIn(milliseconds(50)), false).kind;
+  }
+
+  static constexpr Duration kLongestSilence = milliseconds(300);
+  Pipeline pipeline_{MakeChannel(fake_.endpoint()), kLongestSilence};
+  v1::PipelineCall renew_;
+  v1::PipelineCall release_;
+};
+
+TEST_F(PipelineSilenceTest, AStreamThatIsSilentForTooLongIsReplaced) {
+  EXPECT_EQ(pipeline_.Call(release_, Soon(), false).kind, PipelineOutcome::Kind::kAnswered);
+  const TimePoint start = SteadyClock::now();
+
+  EXPECT_TRUE(Await([&] {
+    EXPECT_EQ(Renew(), PipelineOutcome::Kind::kFailed);
+    return fake_.calls("Pipeline") == 2;
+  }));
+
+  EXPECT_GE(SteadyClock::now() - start, kLongestSilence);
+  fake_.Unstall("Renew");
+  EXPECT_EQ(pipeline_.Call(renew_, Soon(), false).kind, PipelineOutcome::Kind::kAnswered);
+  EXPECT_EQ(fake_.calls("Pipeline"), 2);
+}
+
+TEST_F(PipelineSilenceTest, WhereNoStreamEverSaysAnythingCallsAreUnary) {
+  EXPECT_TRUE(Await([&] { return Renew() == PipelineOutcome::Kind::kUnary; }));
+
+  EXPECT_EQ(fake_.calls("Pipeline"), 3);
+}
+
+TEST_F(PipelineSilenceTest, AStreamThatAnswersOtherCallsIsKept) {
+  const TimePoint start = SteadyClock::now();
+  while (SteadyClock::now() - start < 3 * kLongestSilence) {
+    EXPECT_EQ(Renew(), PipelineOutcome::Kind::kFailed);
+    EXPECT_EQ(pipeline_.Call(release_, Soon(), false).kind, PipelineOutcome::Kind::kAnswered);
+  }
+
+  EXPECT_EQ(fake_.calls("Pipeline"), 1);
 }
 
 }  // namespace
