@@ -54,9 +54,9 @@ class Pipeline;
 // With `pipeline` the calls that can take it go over one Pipeline stream, together with those that
 // other threads make at the same time; a call that is alone goes at once. Everything said here
 // holds for either way. Calls are made as unary ones without it, where they are larger than 64 KiB,
-// and where the broker has no Pipeline (which is asked again after 10 minutes) or too many streams
-// (after 1 s, later up to 1 min). See client/cpp/pipeline.h. It takes a thread from the first such
-// call on, which sleeps nearly always.
+// and where the broker has no Pipeline (which is asked again after 10 minutes), has too many
+// streams or ends them all without a result (after 1 s, later up to 1 min). See
+// client/cpp/pipeline.h. It takes a thread from the first such call on, which sleeps nearly always.
 //
 // Thread-safe.
 class BrokerStub {

@@ -114,7 +114,7 @@ Pipeline::~Pipeline() {
     stopping_ = true;
     for (const std::unique_ptr<PipelineStream>& stream : streams_) stream->Cancel();
   }
-  stop_.notify_one();
+  wake_.notify_one();
   if (thread_.joinable()) thread_.join();
   // With nobody else left, what is under way is seen to here.
   while (!streams_.empty()) Poll(TimePoint::max());
@@ -196,8 +196,10 @@ bool Pipeline::StartThreadLocked(TimePoint now) {
 
 void Pipeline::LookWhileIdle() {
   Lock lock(mu_);
-  while (!stop_.wait_for(lock, kIdlePause, [this] { return stopping_; })) {
-    if (led_ || streams_.empty()) continue;
+  while (true) {
+    wake_.wait(lock, [this] { return stopping_ || !streams_.empty(); });
+    if (wake_.wait_for(lock, kIdlePause, [this] { return stopping_; })) return;
+    if (led_) continue;
     led_ = true;
     lock.unlock();
     while (Poll(SteadyClock::now())) {
@@ -240,6 +242,7 @@ void Pipeline::OpenLocked() {
   stream_ = streams_.back().get();
   // Under the lock: gRPC does not come back to us, but through the queue.
   stream_->Start();
+  wake_.notify_one();
 }
 
 void Pipeline::CutOffSilentLocked(TimePoint now) {

@@ -73,9 +73,9 @@ struct PipelineOutcome {
 // Who waits sees to what gRPC brings: one of them (the leader) polls, tells the others theirs, and
 // when it has its own hands the lead to one that still waits. So a call that is alone passes
 // through no other thread, as a unary one, and unlike with gRPC's callbacks, whose threads also
-// sleep 100 ms at a time after a second without events (1.51). While nobody waits a thread looks
-// ten times a second, so that a stream that broke meanwhile is not taken for a good one, and for
-// leases that come late.
+// sleep 100 ms at a time after a second without events (1.51). While there is a stream and nobody
+// waits a thread looks ten times a second, so that a stream that broke meanwhile is not taken for a
+// good one, and for leases that come late.
 //
 // Thread-safe. Destroy it when nobody is in Call().
 class Pipeline {
@@ -170,8 +170,8 @@ class Pipeline {
   std::vector<std::unique_ptr<PipelineStream>> streams_;
   PipelineSwitch switch_;
   bool stopping_ = false;
-  std::condition_variable stop_;
-  std::thread thread_;  // Runs from the first call on.
+  std::condition_variable wake_;  // The thread.
+  std::thread thread_;            // Runs from the first call on.
 };
 
 }  // namespace sessionbroker
