@@ -66,7 +66,7 @@ class AcquireReactor final : public grpc::ServerUnaryReactor, public AcquireObse
   void OnDone() override;
 
  private:
-  AcquireReactor(grpc::CallbackServerContext& context, Broker& broker, OpenCalls& open,
+  AcquireReactor(const grpc::CallbackServerContext& context, Broker& broker, OpenCalls& open,
                  grpc::ByteBuffer* response)
       : context_(context),
         broker_(broker),
@@ -79,7 +79,7 @@ class AcquireReactor final : public grpc::ServerUnaryReactor, public AcquireObse
   // Answers the call. Does nothing the second time.
   void FinishLocked(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  grpc::CallbackServerContext& context_;
+  const grpc::CallbackServerContext& context_;
   Broker& broker_;
   OpenCalls& open_;
   const CountedCall counted_;

@@ -99,11 +99,10 @@ CountedCall::CountedCall(CallCounts& counts, const google::protobuf::Descriptor&
 
 void CountedCall::Finish(grpc::StatusCode code) const {
   if (context_->IsCancelled()) code = grpc::StatusCode::CANCELLED;
-  if (code < 0 || static_cast<size_t>(code) >= kCodeNames.size()) code = grpc::StatusCode::UNKNOWN;
   const Duration took = std::max(counts_->clock_.MonotonicNow() - start_, Duration::zero());
   const double seconds = std::chrono::duration<double>(took).count();
   const auto bound = std::lower_bound(kBounds.begin(), kBounds.end(), seconds) - kBounds.begin();
-  counts_->counts_.Add(first_ + kEnded + static_cast<size_t>(code));
+  counts_->counts_.Add(first_ + kEnded + PlaceOfCode(code));
   counts_->counts_.Add(first_ + kTook + static_cast<size_t>(bound));
   counts_->counts_.Add(first_ + kSum, static_cast<uint64_t>(took / kUnit));
 }

@@ -22,6 +22,12 @@ inline constexpr std::array<const char*, 17> kCodeNames = {
     "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
     "DataLoss", "Unauthenticated"};
 
+// Where a code stands among them. What is none of them counts as UNKNOWN.
+constexpr size_t PlaceOfCode(int code) {
+  const bool known = code >= 0 && static_cast<size_t>(code) < kCodeNames.size();
+  return static_cast<size_t>(known ? code : grpc::StatusCode::UNKNOWN);
+}
+
 // Counts the calls of every method of the contract: how many began, how many ended with which
 // code, and how long they took. The methods are those of the descriptor, so one that is added to
 // the contract has its series without being added here.

@@ -51,20 +51,12 @@ class Kept {
   const size_t bytes_;
 };
 
-// Which field of a PipelineResult holds what a method answers.
-constexpr int ResultField(const pb::ActivateResponse*) {
-  return pb::PipelineResult::kActivateFieldNumber;
+template <typename Method>
+void AddResult(uint64_t id, const typename Method::Outcome& outcome, PipelineResults& results) {
+  typename Method::Response response;
+  Method::Fill(outcome, response);
+  results.Add(id, Method::kResultField, response);
 }
-constexpr int ResultField(const pb::RenewResponse*) {
-  return pb::PipelineResult::kRenewFieldNumber;
-}
-constexpr int ResultField(const pb::CheckpointResponse*) {
-  return pb::PipelineResult::kCheckpointFieldNumber;
-}
-constexpr int ResultField(const pb::ReleaseResponse*) {
-  return pb::PipelineResult::kReleaseFieldNumber;
-}
-constexpr int ResultField(const pb::EndResponse*) { return pb::PipelineResult::kEndFieldNumber; }
 
 }  // namespace
 
@@ -165,7 +157,9 @@ void PipelineReactor::RunAcquire(const PipelineFrame& frame, MonotonicTime deadl
   Broker::AcquireResult result = AskToAcquire(broker_, request, call);
   if (auto* outcome = std::get_if<absl::StatusOr<Acquired>>(&result)) {
     if (!outcome->ok()) return Refuse(frame, outcome->status());
-    return AddAcquired(*call, **outcome, scratch_.acquired, batch_);
+    AddAcquired(frame.id, **outcome, scratch_.acquired, batch_);
+    counts_.Add(frame.call, grpc::StatusCode::OK);
+    return;
   }
   Wait({.call = call,
         .acquire = std::get<Broker::PendingAcquire>(std::move(result)),
@@ -196,9 +190,7 @@ void PipelineReactor::RunMethod(const PipelineFrame& frame, MonotonicTime deadli
     return Wait({.call = call, .acquire = {}, .deadline = deadline, .for_store = may_wait});
   }
   if (!(*answer).ok()) return Refuse(frame, answer->status());
-  typename Method::Response response;
-  Method::Fill(**answer, response);
-  batch_.Add(frame.id, ResultField(&response), response);
+  AddResult<Method>(frame.id, **answer, batch_);
   counts_.Add(frame.call, grpc::StatusCode::OK);
 }
 
@@ -251,11 +243,10 @@ void PipelineReactor::AddError(uint64_t id, int kind, const absl::Status& status
   counts_.Add(kind, static_cast<int>(status.code()));
 }
 
-void PipelineReactor::AddAcquired(const Call& call, const Acquired& acquired,
+void PipelineReactor::AddAcquired(uint64_t id, const Acquired& acquired,
                                   pb::AcquireResponse& response, PipelineResults& results) {
   ToProto(acquired, broker_.LeaseIdOf(acquired.lease), response);
-  results.Add(call.id, pb::PipelineResult::kAcquireFieldNumber, response, &acquired.lease);
-  counts_.Add(call.kind, grpc::StatusCode::OK);
+  results.Add(id, pb::PipelineResult::kAcquireFieldNumber, response, &acquired.lease);
   // A slim answer sets the same fields as the next one, which so finds their memory.
   if (acquired.session != nullptr || acquired.checkpoint != nullptr ||
       acquired.displaced != nullptr) {
@@ -268,8 +259,7 @@ void PipelineReactor::OnAcquired(Call& call, absl::StatusOr<Acquired> outcome) {
   PipelineResults results;
   if (outcome.ok()) {
     pb::AcquireResponse response;
-    ToProto(*outcome, broker_.LeaseIdOf(outcome->lease), response);
-    results.Add(call.id, pb::PipelineResult::kAcquireFieldNumber, response, &outcome->lease);
+    AddAcquired(call.id, *outcome, response, results);
   }
   Leftovers left;
   {
@@ -286,11 +276,7 @@ void PipelineReactor::OnAcquired(Call& call, absl::StatusOr<Acquired> outcome) {
 template <typename Method>
 void PipelineReactor::OnAnswer(Call& call, absl::StatusOr<typename Method::Outcome> outcome) {
   PipelineResults results;
-  if (outcome.ok()) {
-    typename Method::Response response;
-    Method::Fill(*outcome, response);
-    results.Add(call.id, ResultField(&response), response);
-  }
+  if (outcome.ok()) AddResult<Method>(call.id, *outcome, results);
   Leftovers left;
   {
     MutexLock lock(mu_);

@@ -28,9 +28,7 @@ size_t PlaceOf(int kind) {
 PipelineCounts::PipelineCounts() : counts_(kMethods.size() * kCodeNames.size()) {}
 
 void PipelineCounts::Add(int kind, int code) {
-  const bool known = code >= 0 && static_cast<size_t>(code) < kCodeNames.size();
-  const auto place = static_cast<size_t>(known ? code : grpc::StatusCode::UNKNOWN);
-  counts_.Add(PlaceOf(kind) * kCodeNames.size() + place);
+  counts_.Add(PlaceOf(kind) * kCodeNames.size() + PlaceOfCode(code));
 }
 
 void PipelineCounts::AddTo(BrokerSample& sample) const {

@@ -173,7 +173,8 @@ class PipelineReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, g
   // Answers a call that waited: with `results`, which hold its own, or the error.
   void AnswerLocked(const Call& call, const absl::Status& status, PipelineResults& results,
                     Leftovers& left) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void AddAcquired(const Call& call, const Acquired& acquired,
+  // `response` is empty, or what this has left in it for the next one.
+  void AddAcquired(uint64_t id, const Acquired& acquired,
                    sessionbroker::v1::AcquireResponse& response, PipelineResults& results);
   void AddError(uint64_t id, int kind, const absl::Status& status, PipelineResults& results);
 
